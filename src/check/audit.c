@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) the poolmalloc authors
+
+// Every equation has one line here, under the words of the header that states it.
+
+#include "check/audit.h"
+
+#include "base/bits.h"
+#include "base/format.h"
+#include "core/arena.h"
+#include "core/heap.h"
+#include "core/huge.h"
+#include "core/map.h"
+#include "core/run.h"
+#include "os/os.h"
+
+struct audit {
+    size_t faults;
+};
+
+static void check(struct audit *audit, bool holds, const char *equation, const void *at) {
+    if (!holds) {
+        char line[PM_LINE_MAX];
+        const size_t length =
+            pm_format(line, sizeof line, "poolmalloc: audit: %p: %s\n", at, equation);
+        pm_os_write(2, line, length);
+        audit->faults++;
+    }
+}
+
+// Length of a list of blocks of the pool; an unsound link ends it.
+static size_t count_list(struct audit *audit, const struct pm_pool *pool, uintptr_t block) {
+    const size_t most = PM_POOL_BYTES(pool->shared.bits) / PM_BLOCK_ALIGN;
+    const uintptr_t base = pm_pool_base(pool);
+    size_t count = 0;
+    while (block != 0 && count <= most) {
+        if (!pm_pool_has_block(pool, block - base)) {
+            check(audit, false, "a free list leads to a place where no block is", pool);
+            break;
+        }
+        const uintptr_t next = pm_link_read(block, pool->shared.key);
+        if (!pm_link_sound(next, block, pool->shared.bits)) {
+            check(audit, false, "a link leads out of its pool", (const void *)block);
+            break;
+        }
+        count++;
+        block = next;
+    }
+    return count;
+}
+
+static bool on_list(const struct pm_list *list, const struct pm_list *link) {
+    PM_LIST_EACH(at, list) {
+        if (at == link) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void audit_pool(struct audit *audit, const struct pm_arenas *arenas,
+                       const struct pm_pool *pool) {
+    const struct pm_arena *const arena = pm_arena_of(pool);
+    const unsigned state = pool->shared.state;
+    const bool free = (arena->head.free >> pm_pool_index(pool) & 1) != 0;
+    struct pm_heap *const owner = pool->shared.owner;
+    const struct pm_list *const link = &pool->owned.link;
+    const size_t size = pm_classes[pool->shared.class].size;
+    const uint64_t remote = pool->shared.remote;
+    check(audit, free == (state == PM_POOL_FREE), "free set = pools in state FREE", pool);
+    check(audit,
+          (remote & PM_REMOTE_OWNED) != 0 || state == PM_POOL_FULL || state == PM_POOL_ABANDONED,
+          "not owned = FULL or ABANDONED", pool);
+    check(audit, ((remote & PM_REMOTE_WAITING) != 0) == (state == PM_POOL_ABANDONED),
+          "waiting = ABANDONED", pool);
+    check(audit, pool->owned.key == pool->shared.key, "both lines have the same key", pool);
+    check(audit, pool->shared.carved <= pool->owned.end && pool->shared.carved % size == 0,
+          "carved is whole blocks up to the end", pool);
+    if (state == PM_POOL_FREE || state == PM_POOL_PURGING) {
+        check(audit, owner == PM_OWNER_ARENA, "FREE = owned by the arena", pool);
+        check(audit, pool->owned.used == 0, "FREE: used = 0", pool);
+        check(audit, (link->next != NULL) == (state == PM_POOL_FREE && pool->owned.touched != 0),
+              "FREE and resident = on the list of resident pools", pool);
+        check(audit, link->next == NULL || on_list(&arenas->resident, link),
+              "its link is on that list", pool);
+        return;
+    }
+    const size_t listed = count_list(audit, pool, pool->owned.list);
+    const size_t pushed = count_list(audit, pool, remote & PM_REMOTE_LIST_MASK);
+    const size_t current = state == PM_POOL_CURRENT;
+    check(audit, pushed == remote >> PM_REMOTE_COUNT_SHIFT, "remote count = remote list", pool);
+    check(audit,
+          pool->shared.carved / size == listed + pool->owned.used - current,
+          "carved = on the list + used - (1 when CURRENT)", pool);
+    switch (state) {
+    case PM_POOL_CURRENT: {
+        const struct pm_class_info *const info = &pm_classes[pool->shared.class];
+        for (unsigned i = 0; i < info->lanes; i++) {
+            check(audit, owner->lane[info->lane + i] == pool, "CURRENT = in its lanes", pool);
+        }
+        check(audit, link->next == NULL, "CURRENT: on no list", pool);
+        break;
+    }
+    case PM_POOL_LISTED:
+        check(audit, pool->owned.used != 0, "LISTED: used > 0", pool);
+        check(audit, on_list(&owner->bin[pool->shared.class], link), "LISTED = in its bin", pool);
+        break;
+    case PM_POOL_FULL:
+        check(audit, owner == PM_OWNER_NOBODY, "FULL: nobody's", pool);
+        check(audit, link->next == NULL, "FULL: on no list", pool);
+        break;
+    case PM_POOL_ABANDONED:
+        check(audit, owner == PM_OWNER_NOBODY, "ABANDONED: nobody's", pool);
+        check(audit, on_list(&pm_heaps.abandoned[pool->shared.class].pools, link),
+              "ABANDONED = on the list of its class", pool);
+        break;
+    default:
+        check(audit, false, "a pool that was taken has a state", pool);
+    }
+}
+
+static void audit_arenas(struct audit *audit, const struct pm_arenas *arenas) {
+    size_t count = 0, empty = 0, taken = 0, resident = 0;
+    PM_LIST_EACH(link, &arenas->every) {
+        struct pm_arena *const arena = PM_LIST_ENTRY(link, struct pm_arena, head.every);
+        const unsigned free = (unsigned)__builtin_popcountl(arena->head.free);
+        check(audit, on_list(&arenas->by_free[free], &arena->head.link),
+              "an arena is listed by its number of free pools", arena);
+        check(audit, free == 0 || (arenas->filled >> (free - 1) & 1) != 0,
+              "filled = lists that have an arena", arena);
+        count++;
+        empty += free == arena->head.pools;
+        for (unsigned i = 1; i <= arena->head.pools; i++) {
+            if ((arena->head.opened >> i & 1) != 0) {
+                const struct pm_pool *const pool = (const struct pm_pool *)arena + i;
+                audit_pool(audit, arenas, pool);
+                taken += pool->shared.owner != PM_OWNER_ARENA;
+                resident += pool->shared.state == PM_POOL_FREE ? pool->owned.touched : 0;
+            }
+        }
+    }
+    check(audit, count == arenas->count, "count = arenas on the list", arenas);
+    check(audit, empty == arenas->empty, "empty = arenas that are wholly free", arenas);
+    check(audit, taken == arenas->taken, "taken = pools that are not free", arenas);
+    check(audit, resident == arenas->resident_bytes, "resident = touched bytes of free pools",
+          arenas);
+}
+
+static void audit_runs(struct audit *audit, const struct pm_runs *runs) {
+    size_t used = 0, resident = 0, empty = 0;
+    PM_LIST_EACH(link, &runs->every) {
+        const struct pm_run_arena *const arena = PM_LIST_ENTRY(link, struct pm_run_arena, every);
+        bool after_free = false;
+        for (size_t unit = 1; unit < PM_ARENA_UNITS;) {
+            const struct pm_run *const run = &arena->run[unit];
+            const unsigned state = arena->state[unit];
+            const bool free = state == PM_UNIT_FREE;
+            check(audit, run->units >= 1 && unit + run->units <= PM_ARENA_UNITS,
+                  "runs fill their arena", run);
+            check(audit, free || state == PM_UNIT_USED, "a run starts FREE or USED", run);
+            check(audit, !(free && after_free), "no two free runs are neighbours", run);
+            for (size_t i = 1; i < run->units && unit + i < PM_ARENA_UNITS; i++) {
+                check(audit, arena->state[unit + i] == (free ? PM_UNIT_FREE : PM_UNIT_INNER),
+                      "the later units of a run say so", run);
+            }
+            if (free) {
+                check(audit, on_list(&runs->fit[run->units], &run->fit),
+                      "a free run is listed by its length", run);
+                check(audit, (run->resident != 0) == (run->age.next != NULL),
+                      "a resident free run is listed by its age", run);
+                resident += run->resident;
+                empty += run->units == PM_ARENA_UNITS - 1;
+            } else {
+                used += run->units;
+            }
+            after_free = free;
+            unit += pm_max(run->units, 1);
+        }
+    }
+    check(audit, used == runs->used_units, "used = units of runs in use", runs);
+    check(audit, resident == runs->resident_units, "resident = units of free runs", runs);
+    check(audit, empty == runs->empty, "empty = run arenas that are wholly free", runs);
+}
+
+static void audit_huge(struct audit *audit) {
+    size_t used = 0, cached = 0;
+    PM_LIST_EACH(link, &pm_huge_blocks.used) {
+        struct pm_huge *const huge = PM_LIST_ENTRY(link, struct pm_huge, link);
+        check(audit, *pm_map_huge(huge->at) == huge, "a huge block is found by its slot", huge);
+        check(audit, pm_map_kind(huge->at) == PM_SLOT_HUGE, "the map knows it", huge);
+        used += huge->size;
+    }
+    PM_LIST_EACH(link, &pm_huge_blocks.cached) {
+        cached += PM_LIST_ENTRY(link, struct pm_huge, link)->size;
+    }
+    check(audit, used == pm_huge_blocks.used_bytes, "used bytes = huge blocks", &pm_huge_blocks);
+    check(audit, cached == pm_huge_blocks.cached_bytes, "cached bytes = the cache",
+          &pm_huge_blocks);
+}
+
+size_t pm_audit(void) {
+    struct audit audit = {0};
+    pm_lock(&pm_heaps.lock);
+    PM_LIST_EACH(heap, &pm_heaps.every) {
+        pm_lock(&PM_LIST_ENTRY(heap, struct pm_heap, every)->lock);
+    }
+    for (unsigned kind = 0; kind < PM_ARENAS_COUNT; kind++) {
+        pm_lock(&pm_arenas[kind].lock);
+    }
+    for (unsigned kind = 0; kind < PM_RUNS_COUNT; kind++) {
+        pm_lock(&pm_runs[kind].lock);
+    }
+    pm_lock(&pm_huge_blocks.lock);
+    for (unsigned kind = 0; kind < PM_ARENAS_COUNT; kind++) {
+        audit_arenas(&audit, &pm_arenas[kind]);
+    }
+    for (unsigned kind = 0; kind < PM_RUNS_COUNT; kind++) {
+        audit_runs(&audit, &pm_runs[kind]);
+    }
+    audit_huge(&audit);
+    pm_unlock(&pm_huge_blocks.lock);
+    for (unsigned kind = 0; kind < PM_RUNS_COUNT; kind++) {
+        pm_unlock(&pm_runs[kind].lock);
+    }
+    for (unsigned kind = 0; kind < PM_ARENAS_COUNT; kind++) {
+        pm_unlock(&pm_arenas[kind].lock);
+    }
+    PM_LIST_EACH(heap, &pm_heaps.every) {
+        pm_unlock(&PM_LIST_ENTRY(heap, struct pm_heap, every)->lock);
+    }
+    pm_unlock(&pm_heaps.lock);
+    return audit.faults;
+}

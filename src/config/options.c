@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) the poolmalloc authors
+
+// The table of options, and the one parser that reads it.
+
+#include "config/options.h"
+
+#include <stddef.h>
+#include <string.h>
+
+#include "base/attributes.h"
+#include "base/format.h"
+#include "os/os.h"
+
+#define PREFIX "POOLMALLOC_"
+
+struct pm_options pm_options;
+
+enum kind {
+    CHOICE,  // one word of `range`, the first is the default; the value is its index
+    PATH,    // a file name, stored as it stands
+};
+
+// A variable holds words separated by commas. A row without a key takes the bare word, one with a
+// key takes `key=value`; a keyed word also switches its variable on (sets the bare row to 1).
+struct row {
+    const char *variable, *key, *range, *text;
+    enum kind kind;
+    size_t at;
+};
+
+static const struct row rows[] = {
+    {"STATS", NULL, "0|1", "print where the memory went, at exit, to stderr", CHOICE,
+     offsetof(struct pm_options, stats)},
+    {"STATS", "file", "PATH", "write the statistics to this file; %p is the process id", PATH,
+     offsetof(struct pm_options, stats_file)},
+    {"STATS", "format", "text|json", "form of the statistics", CHOICE,
+     offsetof(struct pm_options, stats_format)},
+    {"HELP", NULL, "0|1", "print this table when the program starts", CHOICE,
+     offsetof(struct pm_options, help)},
+    {"DEEPBIND", NULL, "keep|drop",
+     "drop: dlopen ignores RTLD_DEEPBIND, so that libraries opened with it use this malloc", CHOICE,
+     offsetof(struct pm_options, deepbind)},
+};
+#define ROW_COUNT (sizeof rows / sizeof rows[0])
+
+// A piece of an environment string; not terminated.
+struct word {
+    const char *text;
+    size_t length;
+};
+
+static bool word_is(struct word word, const char *text) {
+    return strlen(text) == word.length && memcmp(text, word.text, word.length) == 0;
+}
+
+// Cuts the part before `separator` off the front of `rest`; false when nothing is left.
+static bool cut(struct word *rest, char separator, struct word *piece) {
+    if (rest->length == 0) {
+        return false;
+    }
+    const char *const end = memchr(rest->text, separator, rest->length);
+    piece->text = rest->text;
+    piece->length = end == NULL ? rest->length : (size_t)(end - rest->text);
+    const size_t used = piece->length + (end != NULL);
+    rest->text += used;
+    rest->length -= used;
+    return true;
+}
+
+static bool store(const struct row *row, struct word value) {
+    char *const at = (char *)&pm_options + row->at;
+    if (row->kind == PATH) {
+        if (value.length == 0 || value.length >= PM_PATH_MAX) {
+            return false;
+        }
+        memcpy(at, value.text, value.length);
+        at[value.length] = '\0';
+        return true;
+    }
+    struct word range = {row->range, strlen(row->range)}, choice;
+    for (unsigned i = 0; cut(&range, '|', &choice); i++) {
+        if (choice.length == value.length && memcmp(choice.text, value.text, value.length) == 0) {
+            *(unsigned *)at = i;
+            return true;
+        }
+    }
+    return false;
+}
+
+static const struct row *find(struct word variable, struct word key) {
+    for (size_t i = 0; i < ROW_COUNT; i++) {
+        const bool keyed = rows[i].key != NULL;
+        if (word_is(variable, rows[i].variable) && keyed == (key.length != 0) &&
+            (!keyed || word_is(key, rows[i].key))) {
+            return &rows[i];
+        }
+    }
+    return NULL;
+}
+
+// Copies a word as printable text.
+static void quote(struct word word, char *to, size_t size) {
+    const size_t length = word.length < size - 1 ? word.length : size - 1;
+    for (size_t i = 0; i < length; i++) {
+        to[i] = word.text[i] >= ' ' && word.text[i] < 127 ? word.text[i] : '?';
+    }
+    to[length] = '\0';
+}
+
+static void complain(struct word variable, struct word word, const char *why) {
+    char line[PM_LINE_MAX], name[PM_LINE_MAX / 8], text[PM_LINE_MAX / 4];
+    quote(variable, name, sizeof name);
+    quote(word, text, sizeof text);
+    const size_t end = pm_format(line, sizeof line,
+                                 "poolmalloc: " PREFIX "%s: %s '%s', using the default (" PREFIX
+                                 "HELP=1 prints the options)\n",
+                                 name, why, text);
+    pm_os_write(2, line, end);
+}
+
+static void read_word(struct word variable, struct word word) {
+    struct word rest = word, key = {NULL, 0}, value = word;
+    if (memchr(word.text, '=', word.length) != NULL) {
+        cut(&rest, '=', &key);
+        value = rest;
+    }
+    const struct row *const row = find(variable, key);
+    if (row == NULL) {
+        complain(variable, word, "unknown word");
+    } else if (!store(row, value)) {
+        complain(variable, word, "bad value");
+    } else if (row->key != NULL) {
+        store(find(variable, (struct word){NULL, 0}), (struct word){"1", 1});
+    }
+}
+
+void pm_options_read(char *const *environment) {
+    for (; environment != NULL && *environment != NULL; environment++) {
+        struct word rest = {*environment, strlen(*environment)}, variable, word;
+        const size_t prefix = sizeof PREFIX - 1;
+        if (rest.length < prefix || memcmp(rest.text, PREFIX, prefix) != 0) {
+            continue;
+        }
+        rest.text += prefix;
+        rest.length -= prefix;
+        if (!cut(&rest, '=', &variable)) {
+            continue;
+        }
+        if (find(variable, (struct word){NULL, 0}) == NULL) {
+            complain(variable, rest, "no such option, value");
+            continue;
+        }
+        while (cut(&rest, ',', &word)) {
+            read_word(variable, word);
+        }
+    }
+    if (pm_options.help) {
+        pm_options_print(2);
+    }
+}
+
+void pm_options_print(int fd) {
+    char line[PM_LINE_MAX];
+    size_t length = pm_format(line, sizeof line,
+                              "poolmalloc options, environment variables (words separated by "
+                              "commas, the first choice is the default):\n");
+    pm_os_write(fd, line, length);
+    for (size_t i = 0; i < ROW_COUNT; i++) {
+        char name[64];
+        pm_format(name, sizeof name, PREFIX "%s=%s%s%s", rows[i].variable,
+                  rows[i].key != NULL ? rows[i].key : "", rows[i].key != NULL ? "=" : "",
+                  rows[i].range);
+        length = pm_format(line, sizeof line, "  %-38s %s\n", name, rows[i].text);
+        pm_os_write(fd, line, length);
+    }
+}

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) the poolmalloc authors
+
+// The options: one table of environment variables, their words, ranges and defaults.
+
+#ifndef PM_CONFIG_OPTIONS_H
+#define PM_CONFIG_OPTIONS_H
+
+#include <stdbool.h>
+
+#include "config/limits.h"
+
+enum pm_stats_format { PM_STATS_TEXT, PM_STATS_JSON };
+enum pm_deepbind { PM_DEEPBIND_KEEP, PM_DEEPBIND_DROP };
+
+struct pm_options {
+    unsigned stats;                // 0 or 1: statistics at exit
+    char stats_file[PM_PATH_MAX];  // empty: stderr; "%p" is the process id
+    unsigned stats_format;         // enum pm_stats_format
+    unsigned help;                 // 0 or 1: print the table at start
+    unsigned deepbind;             // enum pm_deepbind
+};
+
+// What pm_options_read found; the defaults before.
+extern struct pm_options pm_options;
+
+// Reads the variables of `environment` (NULL-terminated, as environ; NULL reads nothing). A word
+// that is not in the table gets one line on stderr and the default. Called once, by one thread.
+void pm_options_read(char *const *environment);
+
+// Writes the table to a descriptor.
+void pm_options_print(int fd);
+
+#endif

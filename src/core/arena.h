@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) the poolmalloc authors
+
+// Pool arenas: where heaps get pools and give them back.
+
+#ifndef PM_CORE_ARENA_H
+#define PM_CORE_ARENA_H
+
+#include "core/keep.h"
+#include "core/lock.h"
+#include "core/pool.h"
+
+// The arenas of one pool size; every field under `lock`.
+struct pm_arenas {
+    struct pm_lock lock;
+    uint32_t bits;
+    struct pm_list every;                                // all arenas
+    struct pm_list by_free[PM_ARENA_POOLS_MAX + 1];  // by number of free pools
+    uint64_t filled;        // bit i: by_free[i + 1] has an arena
+    struct pm_list resident;  // free pools with resident pages, last freed first
+    size_t resident_bytes;    // their touched bytes
+    size_t taken;             // pools that heaps hold, or that are full or abandoned
+    size_t count;             // arenas
+    size_t empty;             // of these, wholly free
+    struct pm_keep keep;
+    size_t made, unmade;      // arenas mapped and unmapped so far
+};
+
+enum pm_arenas_kind { PM_ARENAS_SMALL, PM_ARENAS_MEDIUM, PM_ARENAS_COUNT };
+
+extern struct pm_arenas pm_arenas[PM_ARENAS_COUNT];
+
+void pm_arenas_start(void);
+
+// A free pool set up for a class, owned by `owner`, with nothing handed out: the pool freed last,
+// else one of the fullest arena, else one of a new arena. NULL when there is no memory.
+// It starts without a free list also when it was of the same class before: blocks in the order of
+// their addresses serve better than blocks in the order of their frees.
+struct pm_pool *pm_arena_take(pm_class class, struct pm_heap *owner);
+
+// Takes back a pool without blocks in use, which is on no list any more.
+void pm_arena_give_back(struct pm_pool *pool);
+
+// Makes more blocks of the pool and puts them on its list, which is empty: a page, or what is
+// resident. The caller owns the pool. False when the pool is carved to its end.
+bool pm_pool_carve(struct pm_pool *pool);
+
+// Gives the pages of all free pools, and all empty arenas, back to the OS. Returns bytes given back.
+size_t pm_arenas_trim(void);
+
+#endif

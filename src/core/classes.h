@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) the poolmalloc authors
+
+// Size classes, and the lanes through which a heap finds the pool for a request.
+//
+// A lane is an index that a size gives without a look-up: (n + 15) / 16 up to LANE_LINEAR_MAX, then
+// eight to each doubling. Up to there, the classes over LINEAR_MAX take several lanes each.
+
+#ifndef PM_CORE_CLASSES_H
+#define PM_CORE_CLASSES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/attributes.h"
+#include "base/bits.h"
+#include "config/limits.h"
+
+#define PM_LANE_LINEAR_MAX 1024
+#define PM_LANE_LINEAR_COUNT (PM_LANE_LINEAR_MAX / PM_BLOCK_ALIGN + 1)
+
+enum {
+    PM_CLASS_LINEAR_COUNT = PM_LINEAR_MAX / PM_BLOCK_ALIGN,
+    PM_CLASS_SMALL_COUNT = PM_CLASS_LINEAR_COUNT + 4 * 8,
+    PM_CLASS_COUNT = PM_CLASS_SMALL_COUNT + 3 * 8,
+    PM_LANE_COUNT = PM_LANE_LINEAR_COUNT + 6 * 8
+};
+
+typedef uint8_t pm_class;
+
+struct pm_class_info {
+    uint32_t size;     // bytes of a block
+    uint8_t lane;      // its first lane
+    uint8_t lanes;     // how many it has
+    uint64_t divisor;  // 2^64 / size, rounded up: offset * divisor < divisor (modulo 2^64) exactly
+                       // when size divides the offset, for offsets below 2^32
+};
+
+extern const struct pm_class_info pm_classes[PM_CLASS_COUNT];
+
+// n is at most MEDIUM_MAX.
+PM_INLINE size_t pm_lane_of(size_t n) {
+    if (PM_LIKELY(n <= PM_LANE_LINEAR_MAX)) {
+        return (n + PM_BLOCK_ALIGN - 1) / PM_BLOCK_ALIGN;
+    }
+    const unsigned top = pm_log2(n - 1);
+    return PM_LANE_LINEAR_COUNT + (top - 10) * 8 + (((n - 1) >> (top - 3)) & 7);
+}
+
+PM_INLINE pm_class pm_class_of(size_t n) {
+    const size_t lane = pm_lane_of(n);
+    const size_t exact = PM_CLASS_LINEAR_COUNT, linear = PM_LANE_LINEAR_COUNT;
+    if (lane <= exact) {
+        return (pm_class)(lane == 0 ? 0 : lane - 1);
+    }
+    return (pm_class)(lane < linear ? exact + (lane - exact - 1) / 4 : exact + 8 + lane - linear);
+}
+
+// Bits of the pools that hold blocks of a class.
+PM_INLINE unsigned pm_class_pool_bits(pm_class class) {
+    return class < PM_CLASS_SMALL_COUNT ? PM_SMALL_POOL_BITS : PM_MEDIUM_POOL_BITS;
+}
+
+#endif

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) the poolmalloc authors
+
+// A clock that costs a system call only now and then.
+
+#include "core/clock.h"
+
+#include "base/atomic.h"
+#include "config/limits.h"
+#include "os/os.h"
+
+// Races lose a count or show an older time, which only delays a purge.
+static uint32_t calls, last;
+
+uint32_t pm_clock(void) {
+    const uint32_t call = pm_get(&calls);
+    pm_set(&calls, call + 1);
+    if (call % PM_CLOCK_EVERY == 0) {
+        pm_set(&last, pm_os_clock());
+    }
+    return pm_get(&last);
+}

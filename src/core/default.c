@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) the poolmalloc authors
+
+// The default mode: each request goes to the structure for its size, each address to the structure
+// that the address map names.
+
+#include <string.h>
+
+#include "base/bits.h"
+#include "core/arena.h"
+#include "core/classes.h"
+#include "core/emergency.h"
+#include "core/heap.h"
+#include "core/huge.h"
+#include "core/libcs.h"
+#include "core/misuse.h"
+#include "core/mode.h"
+#include "core/run.h"
+#include "os/os.h"
+
+static uintptr_t pool_block(pm_class class) {
+    uintptr_t damaged = 0, block;
+    struct pm_heap *const heap = pm_thread.heap;
+    if (PM_LIKELY(heap != PM_HEAP_ENDED)) {
+        block = pm_heap_malloc(heap, class, &damaged);
+    } else {
+        pm_lock(&pm_ended_lock);
+        block = pm_heap_malloc(&pm_ended_heap, class, &damaged);
+        pm_unlock(&pm_ended_lock);
+    }
+    if (PM_UNLIKELY(damaged != 0)) {
+        pm_misuse("malloc", (const void *)damaged, PM_LIST_OVERWRITTEN);
+    }
+    return block;
+}
+
+static void *large_block(size_t n, size_t align, bool *clean) {
+    const size_t room = n + (align > (size_t)1 << PM_RUN_UNIT_BITS ? align : 0);
+    void *block = NULL;
+    for (unsigned kind = 0; kind < PM_RUNS_COUNT && block == NULL; kind++) {
+        if (room <= pm_run_max(kind)) {
+            block = pm_run_malloc(&pm_runs[kind], n, align, clean);
+        }
+    }
+    // A limit on the address space may leave room for a block but not for another arena.
+    return block != NULL ? block : pm_huge_malloc(n, align, clean);
+}
+
+// When the OS refuses memory: everything that is kept for later requests goes back, and the request
+// is tried once more. False when there was nothing.
+static bool reclaim(void) {
+    if (pm_thread.heap != PM_HEAP_ENDED) {
+        pm_heap_trim(pm_thread.heap);
+    }
+    return pm_arenas_trim() + pm_runs_trim() + pm_huge_trim() != 0;
+}
+
+static void *default_malloc(size_t n, bool zero) {
+    bool clean = false;
+    void *block;
+    do {
+        block = n <= PM_MEDIUM_MAX ? (void *)pool_block(pm_class_of(n))
+                                   : large_block(n, PM_BLOCK_ALIGN, &clean);
+    } while (PM_UNLIKELY(block == NULL) && reclaim());
+    if (zero && !clean && block != NULL) {
+        memset(block, 0, n);
+    }
+    return block;
+}
+
+// The first class of at least n bytes whose blocks all lie at multiples of align. There is one:
+// the power of two that is not below both.
+static pm_class aligned_class(size_t align, size_t n) {
+    pm_class class = pm_class_of(pm_round_up(n, align));
+    while (pm_classes[class].size % align != 0) {
+        class++;
+    }
+    return class;
+}
+
+static void *default_aligned(size_t align, size_t n) {
+    const size_t least = pm_max(n, 1);
+    const bool in_pool = align <= PM_MEDIUM_MAX && pm_round_up(least, align) <= PM_MEDIUM_MAX;
+    void *block;
+    do {
+        bool clean;
+        block = in_pool ? (void *)pool_block(aligned_class(align, least))
+                        : large_block(least, align, &clean);
+    } while (PM_UNLIKELY(block == NULL) && reclaim());
+    return block;
+}
+
+// What an address is whose slot is no arena and not the start of a huge block; *usable is set for
+// blocks of libc's and of the emergency memory.
+static enum pm_verdict elsewhere(const void *at, size_t *usable) {
+    enum pm_verdict verdict;
+    *usable = 0;
+    if ((uintptr_t)at >> PM_ADDRESS_BITS != 0 || (uintptr_t)at < pm_os_page_size()) {
+        return PM_NOT_A_POINTER;
+    }
+    if (pm_emergency_owns(at)) {
+        *usable = pm_emergency_size(at, &verdict);
+        return verdict;
+    }
+    switch (pm_map_kind(at)) {
+    case PM_SLOT_HUGE_INNER:
+        // Behind a huge block's end the slot is not ours.
+        pm_huge_size(at, &verdict);
+        if (verdict != PM_STRAY) {
+            return verdict;
+        }
+        break;
+    case PM_SLOT_TOMBSTONE:
+        return pm_libcs_block(at, usable) ? PM_LIBCS : PM_DOUBLE_FREE;
+    default:
+        break;
+    }
+    return pm_libcs_block(at, usable) ? PM_LIBCS : PM_STRAY;
+}
+
+static enum pm_verdict pool_free(void *block, unsigned bits) {
+    struct pm_heap *const heap = pm_thread.heap;
+    if (PM_LIKELY(heap != PM_HEAP_ENDED)) {
+        return pm_heap_free(heap, block, bits);
+    }
+    pm_lock(&pm_ended_lock);
+    const enum pm_verdict verdict = pm_heap_free(&pm_ended_heap, block, bits);
+    pm_unlock(&pm_ended_lock);
+    return verdict;
+}
+
+static enum pm_verdict default_free(void *block) {
+    size_t usable;
+    switch (pm_map_kind(block)) {
+    case PM_SLOT_SMALL:
+        return pool_free(block, PM_SMALL_POOL_BITS);
+    case PM_SLOT_MEDIUM:
+        return pool_free(block, PM_MEDIUM_POOL_BITS);
+    case PM_SLOT_RUNS:
+        return pm_run_free(&pm_runs[PM_RUNS_SMALL], block);
+    case PM_SLOT_LARGE_RUNS:
+        return pm_run_free(&pm_runs[PM_RUNS_LARGE], block);
+    case PM_SLOT_HUGE:
+        return pm_huge_free(block);
+    default: {
+        const enum pm_verdict verdict = elsewhere(block, &usable);
+        return verdict == PM_DONE ? pm_emergency_free(block) : verdict;
+    }
+    }
+}
+
+static size_t pool_size(const void *block, unsigned bits, enum pm_verdict *verdict) {
+    *verdict = pm_heap_prove(block, bits);
+    return *verdict == PM_DONE ? pm_classes[pm_pool_of(block, bits)->shared.class].size : 0;
+}
+
+static size_t default_usable_size(const void *block, enum pm_verdict *verdict) {
+    size_t usable;
+    switch (pm_map_kind(block)) {
+    case PM_SLOT_SMALL:
+        return pool_size(block, PM_SMALL_POOL_BITS, verdict);
+    case PM_SLOT_MEDIUM:
+        return pool_size(block, PM_MEDIUM_POOL_BITS, verdict);
+    case PM_SLOT_RUNS:
+        return pm_run_size(&pm_runs[PM_RUNS_SMALL], block, verdict);
+    case PM_SLOT_LARGE_RUNS:
+        return pm_run_size(&pm_runs[PM_RUNS_LARGE], block, verdict);
+    case PM_SLOT_HUGE:
+        return pm_huge_size(block, verdict);
+    default:
+        *verdict = elsewhere(block, &usable);
+        return usable;
+    }
+}
+
+// True when a block of `size` bytes may go on as one of n: as it is, or after its structure has
+// changed it in place. A block that lost more than half of its bytes is worth a copy.
+static bool fits_in_place(void *block, size_t size, size_t n) {
+    switch (pm_map_kind(block)) {
+    case PM_SLOT_RUNS:
+        return n > PM_MEDIUM_MAX / 2 && n <= pm_run_max(PM_RUNS_SMALL) &&
+               pm_run_resize(&pm_runs[PM_RUNS_SMALL], block, n);
+    case PM_SLOT_LARGE_RUNS:
+        return n > pm_run_max(PM_RUNS_SMALL) / 2 && n <= pm_run_max(PM_RUNS_LARGE) &&
+               pm_run_resize(&pm_runs[PM_RUNS_LARGE], block, n);
+    case PM_SLOT_HUGE:
+        return false;
+    default:
+        return n <= size && n > size / 2;
+    }
+}
+
+static void *default_realloc(void *block, size_t n, enum pm_verdict *verdict) {
+    const size_t size = default_usable_size(block, verdict);
+    if (*verdict != PM_DONE && *verdict != PM_LIBCS) {
+        return NULL;
+    }
+    if (*verdict == PM_DONE) {
+        if (fits_in_place(block, size, n)) {
+            return block;
+        }
+        if (pm_map_kind(block) == PM_SLOT_HUGE && n > pm_run_max(PM_RUNS_LARGE)) {
+            return pm_huge_resize(block, n);
+        }
+        void *const moved = default_malloc(n, false);
+        if (moved == NULL && n <= size) {
+            return block;
+        }
+        if (moved != NULL) {
+            memcpy(moved, block, pm_min(size, n));
+            *verdict = default_free(block);
+        }
+        return moved;
+    }
+    return NULL;
+}
+
+const struct pm_mode pm_mode_default = {
+    .name = "default",
+    .malloc = default_malloc,
+    .aligned = default_aligned,
+    .realloc = default_realloc,
+    .free = default_free,
+    .usable_size = default_usable_size,
+};

@@ -1,0 +1,499 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) the poolmalloc authors
+
+// The misses of heaps, frees from outside, and what becomes of pools.
+//
+// Who may do what to a pool without a lock is decided by its remote word: the thread that has set
+// the owned bit (or took the pool from an arena) is its owner until it clears the bit. All other
+// threads only push blocks on the remote list, and read.
+
+#include "core/heap.h"
+
+#include "base/bits.h"
+#include "core/arena.h"
+#include "core/meta.h"
+#include "os/os.h"
+
+const struct pm_pool pm_no_pool_header;
+struct pm_pool *const pm_empty_lanes[PM_LANE_COUNT + 1] = {[0 ... PM_LANE_COUNT] = PM_NO_POOL};
+struct pm_heap pm_ended_heap;
+struct pm_lock pm_ended_lock = PM_LOCK_INIT(PM_RANK_HEAPS);
+struct pm_heaps pm_heaps = {.lock = PM_LOCK_INIT(PM_RANK_HEAPS)};
+PM_TLS struct pm_thread pm_thread = {.fast = PM_NO_HEAP};
+
+static void set_lanes(struct pm_heap *heap, pm_class class, struct pm_pool *pool) {
+    const struct pm_class_info *const info = &pm_classes[class];
+    for (unsigned i = 0; i < info->lanes; i++) {
+        pm_set(&heap->lane[info->lane + i], pool);
+    }
+}
+
+static struct pm_pool *current_of(const struct pm_heap *heap, pm_class class) {
+    return heap->lane[pm_classes[class].lane];
+}
+
+static void set_state(struct pm_pool *pool, enum pm_pool_state state) {
+    pm_set(&pool->shared.state, (uint8_t)state);
+}
+
+static struct pm_pool *pool_of_link(struct pm_list *link) {
+    return PM_LIST_ENTRY(link, struct pm_pool, owned.link);
+}
+
+static struct pm_abandoned *abandoned_of(const struct pm_pool *pool) {
+    return &pm_heaps.abandoned[pool->shared.class];
+}
+
+// Takes the remote list. With an empty free list it becomes the free list as it is; otherwise its
+// last block is linked to the free list, found in at most `used` steps.
+static void collect(struct pm_pool *pool) {
+    if (pm_get(&pool->shared.remote) == PM_REMOTE_OWNED) {
+        return;
+    }
+    const uint64_t taken =
+        __atomic_exchange_n(&pool->shared.remote, PM_REMOTE_OWNED, __ATOMIC_ACQUIRE);
+    const uintptr_t first = taken & PM_REMOTE_LIST_MASK;
+    const uint32_t count = (uint32_t)(taken >> PM_REMOTE_COUNT_SHIFT);
+    if (pool->owned.list != 0) {
+        uintptr_t last = first;
+        for (uint32_t i = 1; i < count; i++) {
+            const uintptr_t next = pm_link_read(last, pool->owned.key);
+            if (!pm_link_sound(next, last, pool->shared.bits) || next == 0) {
+                break;
+            }
+            last = next;
+        }
+        pm_link_write(last, pool->owned.list, pool->owned.key);
+    }
+    pm_set(&pool->owned.list, first);
+    pm_add(&pool->owned.used, -count);
+}
+
+// CURRENT or LISTED, off its bin, without blocks in use -> FREE.
+static void give_back(struct pm_pool *pool) {
+    pm_arena_give_back(pool);
+}
+
+// CURRENT -> FULL: no block is left. False when remote frees brought some, and nothing changed.
+static bool detach(struct pm_heap *heap, struct pm_pool *pool) {
+    set_state(pool, PM_POOL_FULL);
+    pm_set(&pool->shared.owner, PM_OWNER_NOBODY);
+    pm_add(&pool->owned.used, -1);
+    uint64_t remote = PM_REMOTE_OWNED;
+    if (PM_LIKELY(__atomic_compare_exchange_n(&pool->shared.remote, &remote, 0, false,
+                                              __ATOMIC_RELEASE, __ATOMIC_RELAXED))) {
+        return true;
+    }
+    pm_add(&pool->owned.used, 1);
+    pm_set(&pool->shared.owner, heap);
+    set_state(pool, PM_POOL_CURRENT);
+    return false;
+}
+
+// -> CURRENT. The pool is owned by the heap and on no list.
+static void set_current(struct pm_heap *heap, struct pm_pool *pool) {
+    set_state(pool, PM_POOL_CURRENT);
+    pm_set(&pool->shared.home, heap);
+    pm_add(&pool->owned.used, 1);
+    collect(pool);
+    set_lanes(heap, pool->shared.class, pool);
+}
+
+// The fullest of the first few pools in the bin, off the bin; NULL when the bin is empty.
+static struct pm_pool *pick_listed(struct pm_heap *heap, pm_class class) {
+    struct pm_list *const bin = &heap->bin[class];
+    struct pm_pool *best = NULL;
+    unsigned looked = 0;
+    PM_LIST_EACH(link, bin) {
+        struct pm_pool *const pool = pool_of_link(link);
+        if (best == NULL || pool->owned.used > best->owned.used) {
+            best = pool;
+        }
+        if (++looked == PM_PICK_LOOK) {
+            break;
+        }
+    }
+    if (best != NULL) {
+        pm_list_remove(&best->owned.link);
+    }
+    return best;
+}
+
+// Sets the owned bit of a pool that is nobody's, whose remote word was *remote. False when the word
+// has changed, which *remote tells.
+static bool claim(struct pm_pool *pool, uint64_t *remote) {
+    PM_ASSERT((*remote & PM_REMOTE_OWNED) == 0);
+    const uint64_t owned = (*remote & ~PM_REMOTE_WAITING) | PM_REMOTE_OWNED;
+    return __atomic_compare_exchange_n(&pool->shared.remote, remote, owned, false, __ATOMIC_ACQUIRE,
+                                       __ATOMIC_RELAXED);
+}
+
+// Both under the lock of the class.
+static void list_abandoned(struct pm_pool *pool) {
+    struct pm_abandoned *const abandoned = abandoned_of(pool);
+    pm_list_push_back(&abandoned->pools, &pool->owned.link);
+    pm_add(&abandoned->count, 1);
+}
+
+static void unlist_abandoned(struct pm_pool *pool) {
+    pm_list_remove(&pool->owned.link);
+    pm_add(&abandoned_of(pool)->count, -1);
+}
+
+// ABANDONED -> the heap's, off its list.
+static struct pm_pool *take_abandoned(struct pm_heap *heap, pm_class class) {
+    struct pm_abandoned *const abandoned = &pm_heaps.abandoned[class];
+    if (pm_get(&abandoned->count) == 0) {
+        return NULL;
+    }
+    struct pm_pool *taken = NULL;
+    pm_lock(&abandoned->lock);
+    PM_LIST_EACH(link, &abandoned->pools) {
+        uint64_t remote = pm_get(&pool_of_link(link)->shared.remote);
+        // A pool that a free has claimed is taken off the list by that free.
+        while (!(remote & PM_REMOTE_OWNED) && taken == NULL) {
+            if (claim(pool_of_link(link), &remote)) {
+                taken = pool_of_link(link);
+                unlist_abandoned(taken);
+            }
+        }
+        if (taken != NULL) {
+            break;
+        }
+    }
+    pm_unlock(&abandoned->lock);
+    if (taken != NULL) {
+        pm_set(&taken->shared.owner, heap);
+    }
+    return taken;
+}
+
+// True when the pool has a block on its list now.
+static bool replenish(struct pm_pool *pool) {
+    if (pool->owned.list == 0) {
+        collect(pool);
+    }
+    return pool->owned.list != 0 || pm_pool_carve(pool);
+}
+
+// LISTED -> FREE: the longest waiting pool of the bin, when others have freed all its blocks.
+static void give_back_freed(struct pm_heap *heap, pm_class class) {
+    struct pm_list *const bin = &heap->bin[class];
+    if (pm_list_empty(bin)) {
+        return;
+    }
+    struct pm_pool *const pool = pool_of_link(bin->next);
+    if (pm_get(&pool->shared.remote) >> PM_REMOTE_COUNT_SHIFT == pool->owned.used) {
+        pm_list_remove(&pool->owned.link);
+        collect(pool);
+        give_back(pool);
+    }
+}
+
+// Makes a pool with a free block current; NULL without memory. Under the heap's lock.
+static struct pm_pool *refill(struct pm_heap *heap, pm_class class) {
+    give_back_freed(heap, class);
+    struct pm_pool *pool = current_of(heap, class);
+    while (pool == PM_NO_POOL || !replenish(pool)) {
+        if (pool != PM_NO_POOL && !detach(heap, pool)) {
+            continue;
+        }
+        pool = pick_listed(heap, class);
+        if (pool == NULL) {
+            pool = take_abandoned(heap, class);
+        }
+        if (pool == NULL) {
+            pool = pm_arena_take(class, heap);
+        }
+        if (pool == NULL) {
+            set_lanes(heap, class, PM_NO_POOL);
+            return NULL;
+        }
+        set_current(heap, pool);
+    }
+    return pool;
+}
+
+uintptr_t pm_heap_malloc(struct pm_heap *heap, pm_class class, uintptr_t *damaged) {
+    const unsigned bits = pm_class_pool_bits(class);
+    struct pm_pool *pool = current_of(heap, class);
+    uintptr_t block = pm_pool_pop(pool, bits);
+    if (PM_LIKELY(block == 0 && pool->owned.list == 0)) {
+        pm_lock(&heap->lock);
+        pm_add(&heap->misses, 1);
+        pool = refill(heap, class);
+        pm_unlock(&heap->lock);
+        if (pool == NULL) {
+            return 0;
+        }
+        block = pm_pool_pop(pool, bits);
+    }
+    if (PM_UNLIKELY(block == 0)) {
+        *damaged = pool->owned.list;
+    }
+    return block;
+}
+
+void pm_heap_pool_emptied(struct pm_pool *pool) {
+    struct pm_heap *const heap = pool->shared.owner;
+    pm_lock(&heap->lock);
+    pm_list_remove(&pool->owned.link);
+    pm_unlock(&heap->lock);
+    give_back(pool);
+}
+
+// An owned pool, off its bin and its lanes -> ABANDONED or FREE.
+static void abandon(struct pm_pool *pool) {
+    struct pm_abandoned *const abandoned = abandoned_of(pool);
+    uint64_t remote;
+    pm_lock(&abandoned->lock);
+    set_state(pool, PM_POOL_ABANDONED);
+    list_abandoned(pool);
+    pm_set(&pool->shared.owner, PM_OWNER_NOBODY);
+    bool empty;
+    do {
+        collect(pool);
+        empty = pool->owned.used == 0;
+        if (empty) {
+            unlist_abandoned(pool);
+            break;
+        }
+        remote = PM_REMOTE_OWNED;
+    } while (!__atomic_compare_exchange_n(&pool->shared.remote, &remote, PM_REMOTE_WAITING, false,
+                                          __ATOMIC_RELEASE, __ATOMIC_RELAXED));
+    pm_unlock(&abandoned->lock);
+    if (empty) {
+        give_back(pool);
+    }
+}
+
+// FULL or ABANDONED -> LISTED, ABANDONED or FREE: `block` is freed into a pool that is nobody's. The
+// heap's lock is held around the claim, so that no fork finds the pool between two owners. False
+// when the remote word has changed, and nothing else did.
+static bool adopt(struct pm_heap *heap, struct pm_pool *pool, uintptr_t block, uint64_t *remote) {
+    const bool listed = (*remote & PM_REMOTE_WAITING) != 0;
+    struct pm_list *const bin = &heap->bin[pool->shared.class];
+    pm_lock(&heap->lock);
+    if (!claim(pool, remote)) {
+        pm_unlock(&heap->lock);
+        return false;
+    }
+    if (listed) {
+        struct pm_abandoned *const abandoned = abandoned_of(pool);
+        pm_lock(&abandoned->lock);
+        unlist_abandoned(pool);
+        pm_unlock(&abandoned->lock);
+    }
+    pm_pool_push(pool, block);
+    collect(pool);
+    if (pool->owned.used == 0) {
+        give_back(pool);
+    } else if (pm_get(&pool->shared.home) == heap || pm_list_empty(bin)) {
+        set_state(pool, PM_POOL_LISTED);
+        pm_set(&pool->shared.home, heap);
+        pm_set(&pool->shared.owner, heap);
+        pm_list_push_back(bin, &pool->owned.link);
+    } else {
+        abandon(pool);
+    }
+    pm_unlock(&heap->lock);
+    return true;
+}
+
+// Frees a block of a pool that another heap owns, or none. `heap` is NULL where the pool can't be
+// adopted. After the exchange that pushes, this thread touches neither block, pool nor arena.
+static void free_remote(struct pm_heap *heap, struct pm_pool *pool, uintptr_t block) {
+    uint64_t remote = pm_get(&pool->shared.remote), pushed;
+    do {
+        while (heap != NULL && !(remote & PM_REMOTE_OWNED)) {
+            // While it waits, a pool's count of used blocks stays. Its last block is not pushed: who
+            // frees it takes the pool.
+            const bool last = (remote >> PM_REMOTE_COUNT_SHIFT) + 1 == pm_get(&pool->owned.used);
+            if ((remote & PM_REMOTE_WAITING) && !last && pm_get(&pool->shared.home) != heap) {
+                break;
+            }
+            if (adopt(heap, pool, block, &remote)) {
+                return;
+            }
+        }
+        pm_link_write(block, remote & PM_REMOTE_LIST_MASK, pool->shared.key);
+        pushed = (remote & ~PM_REMOTE_LIST_MASK) + PM_REMOTE_ONE + block;
+    } while (!__atomic_compare_exchange_n(&pool->shared.remote, &remote, pushed, true,
+                                          __ATOMIC_RELEASE, __ATOMIC_RELAXED));
+}
+
+// Is the block on this list? Read while others may change the list: links are followed only where
+// they are sound, and a list that leads to the block proves that it is free, since a block in use
+// is on no list while its free has not been done.
+static bool list_leads_to(const struct pm_pool *pool, uintptr_t from, uintptr_t block) {
+    const unsigned bits = pool->shared.bits;
+    const size_t most = PM_POOL_BYTES(bits) / PM_BLOCK_ALIGN;
+    for (size_t i = 0; i < most && from != 0; i++) {
+        if (from == block) {
+            return true;
+        }
+        const uintptr_t next = pm_link_read(from, pool->shared.key);
+        if (!pm_link_sound(next, from, bits)) {
+            return false;
+        }
+        from = next;
+    }
+    return false;
+}
+
+// Proves or dispels the suspicion that a block is free already.
+static bool is_free(const struct pm_pool *pool, uintptr_t block) {
+    const uint64_t word = pm_link_read(block, pool->shared.key);
+    if (!pm_link_sound(word, block, pool->shared.bits)) {
+        return false;
+    }
+    return list_leads_to(pool, pm_get(&pool->owned.list), block) ||
+           list_leads_to(pool, pm_get(&pool->shared.remote) & PM_REMOTE_LIST_MASK, block);
+}
+
+enum pm_verdict pm_heap_prove(const void *at, unsigned bits) {
+    const uintptr_t block = (uintptr_t)at;
+    const struct pm_pool *const pool = pm_pool_of(at, bits);
+    const size_t offset = block & (PM_POOL_BYTES(bits) - 1);
+    const uint64_t divisor = pm_get(&pool->shared.divisor);
+    const bool carved = offset < pm_get(&pool->shared.carved);
+    if (block % PM_BLOCK_ALIGN != 0) {
+        return PM_UNALIGNED;
+    }
+    if (divisor == 0 || offset >= pool->owned.end) {
+        return PM_NEVER_HANDED_OUT;
+    }
+    if (offset * divisor >= divisor) {
+        return carved ? PM_INSIDE : PM_NEVER_HANDED_OUT;
+    }
+    const enum pm_pool_state state = pm_get(&pool->shared.state);
+    if (state == PM_POOL_FREE || state == PM_POOL_PURGING) {
+        return PM_DOUBLE_FREE;
+    }
+    if (!carved) {
+        return PM_NEVER_HANDED_OUT;
+    }
+    if (pm_link_suspected(block, pool->shared.key) && is_free(pool, block)) {
+        return PM_DOUBLE_FREE;
+    }
+    return PM_DONE;
+}
+
+enum pm_verdict pm_heap_free(struct pm_heap *heap, void *at, unsigned bits) {
+    struct pm_pool *const pool = pm_pool_of(at, bits);
+    const uintptr_t block = (uintptr_t)at;
+    const size_t offset = block & (PM_POOL_BYTES(bits) - 1);
+    if (!pm_pool_has_block(pool, offset) || pm_link_suspected(block, pool->shared.key) ||
+        pm_get(&pool->shared.owner) == PM_OWNER_ARENA) {
+        const enum pm_verdict verdict = pm_heap_prove(at, bits);
+        if (verdict != PM_DONE) {
+            return verdict;
+        }
+    }
+    if (heap != NULL && pm_get(&pool->shared.owner) == heap) {
+        if (pm_pool_push(pool, block)) {
+            pm_heap_pool_emptied(pool);
+        }
+        return PM_DONE;
+    }
+    free_remote(heap, pool, block);
+    return PM_DONE;
+}
+
+static void init_heap(struct pm_heap *heap) {
+    heap->lock = (struct pm_lock)PM_LOCK_INIT(PM_RANK_HEAP);
+    for (unsigned lane = 0; lane < PM_LANE_COUNT; lane++) {
+        heap->lane[lane] = PM_NO_POOL;
+    }
+    for (unsigned class = 0; class < PM_CLASS_COUNT; class++) {
+        pm_list_init(&heap->bin[class]);
+    }
+    pm_list_push_back(&pm_heaps.every, &heap->every);
+    pm_heaps.count++;
+}
+
+void pm_heaps_start(void) {
+    pm_list_init(&pm_heaps.every);
+    pm_list_init(&pm_heaps.idle);
+    for (unsigned class = 0; class < PM_CLASS_COUNT; class++) {
+        pm_heaps.abandoned[class].lock = (struct pm_lock)PM_LOCK_INIT(PM_RANK_ABANDONED);
+        pm_list_init(&pm_heaps.abandoned[class].pools);
+    }
+    init_heap(&pm_ended_heap);
+}
+
+struct pm_heap *pm_heap_open(void) {
+    // The first heap needs no mapping.
+    static struct pm_heap first;
+    static bool first_taken;
+    struct pm_heap *heap = NULL;
+    pm_lock(&pm_heaps.lock);
+    if (!pm_list_empty(&pm_heaps.idle)) {
+        heap = PM_LIST_ENTRY(pm_heaps.idle.next, struct pm_heap, idle);
+        pm_list_remove(&heap->idle);
+        heap->ended = false;
+    } else {
+        heap = first_taken ? pm_meta_alloc(sizeof *heap, PM_LINE_BYTES) : &first;
+        if (heap != NULL) {
+            first_taken = true;
+            init_heap(heap);
+        }
+    }
+    pm_unlock(&pm_heaps.lock);
+    if (heap != NULL) {
+        heap->in_miss = false;
+        heap->tid = pm_os_tid();
+    }
+    return heap;
+}
+
+// Takes the current pool of a class out of its lanes; NULL when there is none.
+static struct pm_pool *drop_current(struct pm_heap *heap, pm_class class) {
+    struct pm_pool *const pool = current_of(heap, class);
+    if (pool == PM_NO_POOL) {
+        return NULL;
+    }
+    set_lanes(heap, class, PM_NO_POOL);
+    pm_add(&pool->owned.used, -1);
+    return pool;
+}
+
+void pm_heap_trim(struct pm_heap *heap) {
+    pm_lock(&heap->lock);
+    for (unsigned class = 0; class < PM_CLASS_COUNT; class++) {
+        struct pm_pool *const pool = current_of(heap, (pm_class)class);
+        if (pool != PM_NO_POOL) {
+            collect(pool);
+        }
+        if (pool->owned.used == 1) {
+            give_back(drop_current(heap, (pm_class)class));
+        }
+        give_back_freed(heap, (pm_class)class);
+    }
+    pm_unlock(&heap->lock);
+}
+
+static void abandon_all(struct pm_heap *heap) {
+    pm_lock(&heap->lock);
+    for (unsigned class = 0; class < PM_CLASS_COUNT; class++) {
+        struct pm_pool *const current = drop_current(heap, (pm_class)class);
+        if (current != NULL) {
+            abandon(current);
+        }
+        while (!pm_list_empty(&heap->bin[class])) {
+            struct pm_pool *const pool = pool_of_link(heap->bin[class].next);
+            pm_list_remove(&pool->owned.link);
+            abandon(pool);
+        }
+    }
+    pm_unlock(&heap->lock);
+}
+
+void pm_heap_close(struct pm_heap *heap) {
+    abandon_all(heap);
+    pm_lock(&pm_heaps.lock);
+    heap->ended = true;
+    heap->tid = 0;
+    pm_list_push_front(&pm_heaps.idle, &heap->idle);
+    pm_unlock(&pm_heaps.lock);
+}

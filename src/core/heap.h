@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) the poolmalloc authors
+
+// Heaps: owners of pools. A thread has one, and one serves the threads that have ended.
+//
+// Without a lock, the thread that uses a heap touches the current pool of each class and the headers
+// of pools that the heap owns. The bins are under the heap's lock, which is taken at misses, so that
+// fork, trim and the end of the thread can enter.
+
+#ifndef PM_CORE_HEAP_H
+#define PM_CORE_HEAP_H
+
+#include "core/lock.h"
+#include "core/pool.h"
+#include "core/thread.h"
+#include "core/verdict.h"
+
+struct pm_heap {
+    struct pm_pool *lane[PM_LANE_COUNT];  // current pools; PM_NO_POOL where there is none
+    struct pm_lock lock;
+    struct pm_list bin[PM_CLASS_COUNT];  // pools with room, longest waiting first; under `lock`
+    struct pm_list every;                // all heaps; under the heaps' lock
+    struct pm_list idle;                 // heaps of ended threads, to be used again; likewise
+    bool in_miss;                        // its thread is in one, or was thrown out of one
+    bool ended;                          // idle
+    int tid;                             // of its thread; for reports
+    uint64_t misses;                     // written by its thread
+};
+
+// Marks the thread-local word of a thread that has ended: its requests go to pm_ended_heap.
+#define PM_HEAP_ENDED ((struct pm_heap *)1)
+
+struct pm_heaps {
+    struct pm_lock lock;
+    struct pm_list every;
+    struct pm_list idle;
+    size_t count;
+    // Pools whose heap ended, by class.
+    struct pm_abandoned {
+        struct pm_lock lock;
+        struct pm_list pools;  // under `lock`
+        size_t count;          // of them; written under `lock`
+    } abandoned[PM_CLASS_COUNT];
+};
+
+extern struct pm_heaps pm_heaps;
+
+// What every lane holds before it has a pool: never has a block. Never written.
+extern const struct pm_pool pm_no_pool_header;
+#define PM_NO_POOL ((struct pm_pool *)&pm_no_pool_header)
+// The two empty heaps of pm_thread.fast. Only their lanes are ever looked at, and never written.
+extern struct pm_pool *const pm_empty_lanes[PM_LANE_COUNT + 1];
+#define PM_BUSY_HEAP ((struct pm_heap *)&pm_empty_lanes[0])
+#define PM_NO_HEAP ((struct pm_heap *)&pm_empty_lanes[1])
+// The heap of all threads that have ended, used under pm_ended_lock.
+extern struct pm_heap pm_ended_heap;
+extern struct pm_lock pm_ended_lock;
+
+void pm_heaps_start(void);
+
+// A heap for the calling thread: one of an ended thread, or a new one. NULL without memory.
+struct pm_heap *pm_heap_open(void);
+// Abandons all pools of a heap and makes it idle.
+void pm_heap_close(struct pm_heap *heap);
+
+// Gives pools back that the heap only holds for its next request. The caller uses the heap.
+void pm_heap_trim(struct pm_heap *heap);
+
+// A block of the class, after the fast path found none; 0 without memory. The caller uses the heap.
+// `*damaged` is set to the free block whose link was overwritten, where that is found.
+uintptr_t pm_heap_malloc(struct pm_heap *heap, pm_class class, uintptr_t *damaged);
+
+// Frees a block of a pool arena, by a thread whose heap is `heap` (NULL where it has none: then
+// a pool that is nobody's stays so). Anything but PM_DONE changed nothing.
+enum pm_verdict pm_heap_free(struct pm_heap *heap, void *block, unsigned bits);
+
+// The rare ends of a local free that has been done: the pool lost its last block.
+void pm_heap_pool_emptied(struct pm_pool *pool);
+
+// Is this a block in use, in a pool arena? If not, what else. Reads only.
+enum pm_verdict pm_heap_prove(const void *block, unsigned bits);
+
+#endif

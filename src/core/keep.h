@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) the poolmalloc authors
+
+// How much free memory may stay resident.
+//
+// A floor, or a share of what is in use, and on top of it what experience shows: memory that was
+// purged and is needed again within the purge delay was purged in vain, and as much may stay the
+// next time. That extra halves with every delay that passes, so that a program which fills and
+// empties its heap over and over pays for its pages now and then, and one that has become smaller
+// for good gives them back.
+
+#ifndef PM_CORE_KEEP_H
+#define PM_CORE_KEEP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/bits.h"
+#include "config/limits.h"
+
+// Under the lock of the structure that it belongs to.
+struct pm_keep {
+    size_t extra;   // bytes
+    size_t purged;  // bytes purged within about a delay, and not taken again
+    uint32_t at;    // when both were halved last (milliseconds)
+};
+
+// Bytes that may stay resident while `in_use` bytes are in use.
+PM_INLINE size_t pm_keep_limit(struct pm_keep *keep, size_t in_use, uint32_t now) {
+    const uint32_t delays = (now - keep->at) / PM_PURGE_DELAY_MS;
+    if (PM_UNLIKELY(delays != 0)) {
+        const unsigned halvings = delays < 63 ? delays : 63;
+        keep->extra >>= halvings;
+        keep->purged >>= halvings;
+        keep->at = now;
+    }
+    return pm_max(PM_KEEP_BYTES, in_use / PM_KEEP_SHARE) + keep->extra;
+}
+
+PM_INLINE void pm_keep_purged(struct pm_keep *keep, size_t bytes) {
+    keep->purged += bytes;
+}
+
+// Memory without pages was taken into use.
+PM_INLINE void pm_keep_missed(struct pm_keep *keep, size_t bytes) {
+    const size_t vain = pm_min(bytes, keep->purged);
+    keep->purged -= vain;
+    keep->extra += vain;
+}
+
+#endif

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) the poolmalloc authors
+
+// Threads come without notice and end through the destructor of a thread-specific key. What a thread
+// frees or allocates after that goes to the heap of ended threads, under a lock.
+
+#include "core/life.h"
+
+#include <pthread.h>
+
+#include "base/atomic.h"
+#include "core/arena.h"
+#include "core/heap.h"
+#include "core/huge.h"
+#include "core/meta.h"
+#include "core/run.h"
+#include "os/os.h"
+
+enum { NOT_STARTED, STARTING, STARTED };
+
+static uint32_t state;
+static pthread_key_t key;
+static bool has_key;
+
+static void end_thread(void *value) {
+    struct pm_heap *const heap = value;
+    pm_set(&pm_thread.fast, PM_BUSY_HEAP);
+    pm_signal_fence();
+    pm_thread.heap = PM_HEAP_ENDED;
+    pm_heap_close(heap);
+    pm_signal_fence();
+    pm_set(&pm_thread.fast, PM_NO_HEAP);
+}
+
+bool pm_life_started(void) {
+    return __atomic_load_n(&state, __ATOMIC_ACQUIRE) == STARTED;
+}
+
+void pm_life_start(void) {
+    uint32_t seen = NOT_STARTED;
+    if (pm_life_started()) {
+        return;
+    }
+    if (!__atomic_compare_exchange_n(&state, &seen, STARTING, false, __ATOMIC_ACQUIRE,
+                                     __ATOMIC_ACQUIRE)) {
+        while (!pm_life_started()) {
+            pm_cpu_pause();
+        }
+        return;
+    }
+    pm_arenas_start();
+    pm_runs_start();
+    pm_huge_start();
+    pm_heaps_start();
+    // Without a key, the pools of ended threads stay where they are.
+    has_key = pthread_key_create(&key, end_thread) == 0;
+    __atomic_store_n(&state, STARTED, __ATOMIC_RELEASE);
+}
+
+bool pm_life_begin_thread(void) {
+    pm_life_start();
+    struct pm_heap *const heap = pm_heap_open();
+    if (heap == NULL) {
+        return false;
+    }
+    pm_thread.heap = heap;
+    pm_thread.fast = heap;
+    pm_signal_fence();
+    if (has_key) {
+        // May allocate, which the heap serves by now.
+        pthread_setspecific(key, heap);
+    }
+    return true;
+}
+
+// Calls `act` for every lock, in the order of ranks.
+static void for_all_locks(void (*act)(struct pm_lock *)) {
+    act(&pm_heaps.lock);
+    act(&pm_ended_lock);
+    PM_LIST_EACH(link, &pm_heaps.every) {
+        act(&PM_LIST_ENTRY(link, struct pm_heap, every)->lock);
+    }
+    for (unsigned class = 0; class < PM_CLASS_COUNT; class++) {
+        act(&pm_heaps.abandoned[class].lock);
+    }
+    for (unsigned kind = 0; kind < PM_ARENAS_COUNT; kind++) {
+        act(&pm_arenas[kind].lock);
+    }
+    for (unsigned kind = 0; kind < PM_RUNS_COUNT; kind++) {
+        act(&pm_runs[kind].lock);
+    }
+    act(&pm_huge_blocks.lock);
+    act(&pm_meta.lock);
+}
+
+// A handler that forks after it interrupted a miss finds locks that its own thread holds, and
+// structures in the middle of a change: then nothing is taken, and the child adopts nothing.
+static bool interrupted(void) {
+    const struct pm_heap *const heap = pm_thread.heap;
+    return pm_thread.fast == PM_BUSY_HEAP &&
+           (heap == NULL || heap == PM_HEAP_ENDED || heap->in_miss);
+}
+
+void pm_life_before_fork(void) {
+    if (pm_life_started() && !interrupted()) {
+        for_all_locks(pm_lock);
+    }
+}
+
+void pm_life_after_fork_in_parent(void) {
+    if (pm_life_started() && !interrupted()) {
+        for_all_locks(pm_unlock);
+    }
+}
+
+// The other threads are gone: at any point of a fast path, which loses at most a block each, but
+// in no miss, since those hold a lock.
+void pm_life_after_fork_in_child(void) {
+    if (!pm_life_started()) {
+        return;
+    }
+    for_all_locks(pm_lock_reset);
+    if (interrupted()) {
+        return;
+    }
+    PM_LIST_EACH(link, &pm_heaps.every) {
+        struct pm_heap *const heap = PM_LIST_ENTRY(link, struct pm_heap, every);
+        if (heap != pm_thread.heap && heap != &pm_ended_heap && !heap->ended) {
+            heap->in_miss = false;
+            pm_heap_close(heap);
+        }
+    }
+    if (pm_thread.heap != NULL && pm_thread.heap != PM_HEAP_ENDED) {
+        pm_thread.heap->tid = pm_os_tid();
+    }
+}

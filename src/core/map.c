@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) the poolmalloc authors
+
+// Making leaves, marking slots, and getting mappings that start at a slot.
+
+#include "core/map.h"
+
+#include <errno.h>
+
+#include "base/bits.h"
+#include "core/meta.h"
+#include "os/os.h"
+
+struct pm_map pm_map;
+
+// Where the kernel is likely to have room that is aligned already: below the last mapping, since it
+// places mappings top down. Racing writers are harmless.
+static uintptr_t hint;
+
+static size_t leaf_index(uintptr_t address) {
+    return address >> (PM_SLOT_BITS + PM_LEAF_BITS);
+}
+
+static size_t slot_index(uintptr_t address) {
+    return (address >> PM_SLOT_BITS) & (PM_LEAF_SLOTS - 1);
+}
+
+// Both tables are published by a compare-and-exchange; a thread that comes second leaves its
+// zeroed memory unused, which is rare enough to lose it.
+static bool prepare_leaf(size_t index, bool huge) {
+    if (pm_get(&pm_map.leaf[index]) == 0) {
+        uint8_t *const leaf = pm_meta_alloc(PM_LEAF_SLOTS, PM_LINE_BYTES);
+        if (leaf == NULL) {
+            return false;
+        }
+        intptr_t none = 0;
+        __atomic_compare_exchange_n(&pm_map.leaf[index], &none, leaf - pm_map.absent, false,
+                                    __ATOMIC_RELEASE, __ATOMIC_RELAXED);
+    }
+    if (huge && pm_get(&pm_map.huge[index]) == NULL) {
+        struct pm_huge **const table =
+            pm_meta_alloc(PM_LEAF_SLOTS * sizeof *table, sizeof *table);
+        if (table == NULL) {
+            return false;
+        }
+        struct pm_huge **none = NULL;
+        __atomic_compare_exchange_n(&pm_map.huge[index], &none, table, false, __ATOMIC_RELEASE,
+                                    __ATOMIC_RELAXED);
+    }
+    return true;
+}
+
+bool pm_map_prepare(const void *at, size_t size, bool huge) {
+    const uintptr_t first = (uintptr_t)at, last = first + size - 1;
+    if (last >> PM_ADDRESS_BITS) {
+        return false;
+    }
+    for (size_t index = leaf_index(first); index <= leaf_index(last); index++) {
+        if (!prepare_leaf(index, huge && index == leaf_index(first))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void pm_map_mark(const void *at, size_t size, enum pm_slot_kind first, enum pm_slot_kind rest) {
+    enum pm_slot_kind kind = first;
+    for (size_t done = 0; done < size; done += PM_SLOT_BYTES, kind = rest) {
+        const uintptr_t address = (uintptr_t)at + done;
+        uint8_t *const leaf = pm_map.absent + pm_get(&pm_map.leaf[leaf_index(address)]);
+        PM_ASSERT(leaf != pm_map.absent);
+        pm_set(&leaf[slot_index(address)], (uint8_t)kind);
+    }
+}
+
+struct pm_huge **pm_map_huge(const void *at) {
+    const uintptr_t address = (uintptr_t)at;
+    struct pm_huge **const table =
+        __atomic_load_n(&pm_map.huge[leaf_index(address)], __ATOMIC_ACQUIRE);
+    return table == NULL ? NULL : &table[slot_index(address)];
+}
+
+// A mapping that is larger by almost `align`, cut down to the aligned part.
+static void *map_and_cut(size_t size, size_t align, bool reserve) {
+    const size_t page = pm_os_page_size(), room = size + align - page;
+    char *const at = reserve ? pm_os_reserve(room) : pm_os_map(NULL, room);
+    if (at == NULL) {
+        return NULL;
+    }
+    const size_t head = (size_t)-(uintptr_t)at & (align - 1), tail = room - head - size;
+    // A refusal to cut leaves address space behind, never memory: the parts were not touched.
+    if (head != 0) {
+        pm_os_unmap(at, head);
+    }
+    if (tail != 0) {
+        pm_os_unmap(at + head + size, tail);
+    }
+    return at + head;
+}
+
+void *pm_map_slots(size_t size, size_t align, bool huge) {
+    char *at = NULL;
+    const uintptr_t below = pm_get(&hint);
+    if (below > size) {
+        at = pm_os_map((void *)pm_round_down(below - size, align), size);
+        if (at != NULL && ((uintptr_t)at & (align - 1)) != 0) {
+            pm_os_unmap(at, size);
+            at = NULL;
+        }
+    }
+    if (at == NULL) {
+        at = map_and_cut(size, align, false);
+    }
+    if (at == NULL) {
+        return NULL;
+    }
+    if (!pm_map_prepare(at, size, huge)) {
+        pm_os_unmap(at, size);
+        return NULL;
+    }
+    pm_set(&hint, (uintptr_t)at);
+    return at;
+}
+
+void *pm_map_reserve_slots(size_t size) {
+    return map_and_cut(size, PM_SLOT_BYTES, true);
+}

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) the poolmalloc authors
+
+// The address map: which kind of memory of ours lies in each slot of the address space.
+//
+// All that we map starts at a slot boundary, and a slot holds memory of one kind. The map has two
+// levels, a root in zeroed static memory and leaves of a byte a slot; it costs nothing until used.
+// A kind is written before the first block of its slot is handed out and read by threads that were
+// handed a block (or were given something that is none: every value is then as good as another), so
+// relaxed access is enough. Nothing of an address is read before the map has said that it is ours.
+
+#ifndef PM_CORE_MAP_H
+#define PM_CORE_MAP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/atomic.h"
+#include "base/attributes.h"
+#include "config/limits.h"
+
+enum pm_slot_kind {
+    PM_SLOT_NONE,        // not ours
+    PM_SLOT_SMALL,       // an arena of small pools
+    PM_SLOT_MEDIUM,      // an arena of medium pools
+    PM_SLOT_RUNS,        // a run arena of one slot
+    PM_SLOT_LARGE_RUNS,  // a run arena of eight
+    PM_SLOT_HUGE,        // the start of a huge block
+    PM_SLOT_HUGE_INNER,  // a later slot of one; what follows its end in the last slot is not ours
+    PM_SLOT_TOMBSTONE,   // large blocks were here and were given back; not ours any more
+    PM_SLOT_KIND_COUNT
+};
+
+struct pm_huge;
+
+struct pm_map {
+    // The leaf of all ranges that have none. A range's entry is the distance from here to its leaf,
+    // so that zeroed memory means this leaf, and the look-up needs no branch.
+    uint8_t absent[PM_LEAF_SLOTS];
+    intptr_t leaf[PM_LEAF_COUNT];
+    // Descriptors of huge blocks by their first slot; a table is made with a range's first one.
+    struct pm_huge **huge[PM_LEAF_COUNT];
+};
+
+extern struct pm_map pm_map;
+
+PM_INLINE enum pm_slot_kind pm_map_kind(const void *at) {
+    const uintptr_t address = (uintptr_t)at;
+    if (PM_UNLIKELY(address >> PM_ADDRESS_BITS)) {
+        return PM_SLOT_NONE;
+    }
+    const uint8_t *const leaf =
+        pm_map.absent + pm_get(&pm_map.leaf[address >> (PM_SLOT_BITS + PM_LEAF_BITS)]);
+    return (enum pm_slot_kind)pm_get(&leaf[(address >> PM_SLOT_BITS) & (PM_LEAF_SLOTS - 1)]);
+}
+
+// Start of the slot of an address.
+PM_INLINE uintptr_t pm_slot_of(const void *at) {
+    return (uintptr_t)at & ~PM_SLOT_MASK;
+}
+
+// Makes leaves (and, for huge blocks, the table of descriptors) for `size` bytes from `at` on, so
+// that pm_map_mark can't fail. False when there is no memory for them.
+bool pm_map_prepare(const void *at, size_t size, bool huge);
+
+// Sets the kind of the slots that [at, at + size) touches: `first` for its first slot, `rest` for
+// the others. `at` is the start of a slot; the range has been prepared.
+void pm_map_mark(const void *at, size_t size, enum pm_slot_kind first, enum pm_slot_kind rest);
+
+// The entry of the huge block that starts in the slot of `at`; NULL where no table was made.
+struct pm_huge **pm_map_huge(const void *at);
+
+// Memory for `size` bytes (a multiple of the page) that starts at a multiple of `align` (a power of
+// two, at least a slot), mapped and prepared, but not marked. NULL when the OS or a limit refuses.
+void *pm_map_slots(size_t size, size_t align, bool huge);
+
+// The same as address space only, to move pages to.
+void *pm_map_reserve_slots(size_t size);
+
+#endif

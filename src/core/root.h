@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) the poolmalloc authors
+
+// The root: one exported object from which a debugger, a core file or another process reaches every
+// heap, arena, pool and large block. Its version changes with the layout of anything it leads to.
+
+#ifndef PM_CORE_ROOT_H
+#define PM_CORE_ROOT_H
+
+#include <stdint.h>
+
+#include "base/attributes.h"
+#include "core/arena.h"
+#include "core/heap.h"
+#include "core/huge.h"
+#include "core/meta.h"
+#include "core/run.h"
+
+#define PM_ROOT_MAGIC "poolmalloc root"
+#define PM_ROOT_VERSION 1
+
+struct pm_root {
+    char magic[16];
+    uint32_t version;
+    uint32_t bytes;  // of this structure
+    // Sizes of what the pointers lead to, so that a reader can refuse what it does not know.
+    uint32_t arenas_bytes, pool_bytes, runs_bytes, run_arena_bytes, huge_bytes, heap_bytes;
+    uint32_t slot_bits, unit_bits, class_count, lane_count;
+    const struct pm_class_info *classes;
+    const struct pm_arenas *arenas;  // PM_ARENAS_COUNT of them
+    const struct pm_runs *runs;      // PM_RUNS_COUNT of them
+    const struct pm_huge_blocks *huge_blocks;
+    const struct pm_heaps *heaps;
+    const struct pm_meta *meta;
+    const struct pm_map *map;
+};
+
+extern const struct pm_root pm_root PM_EXPORT;
+
+#endif

@@ -1,0 +1,378 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) the poolmalloc authors
+
+// Best fit over the lengths of free runs, joining, splitting and purging.
+
+#include "core/run.h"
+
+#include "base/atomic.h"
+#include "base/bits.h"
+#include "core/clock.h"
+#include "core/map.h"
+#include "os/os.h"
+
+struct pm_runs pm_runs[PM_RUNS_COUNT] = {
+    [PM_RUNS_SMALL] =
+        {
+            .lock = PM_LOCK_INIT(PM_RANK_RUNS),
+            .unit_bits = PM_RUN_UNIT_BITS,
+            .slot_kind = PM_SLOT_RUNS,
+        },
+    [PM_RUNS_LARGE] =
+        {
+            .lock = PM_LOCK_INIT(PM_RANK_RUNS),
+            .unit_bits = PM_LARGE_RUN_UNIT_BITS,
+            .slot_kind = PM_SLOT_LARGE_RUNS,
+        },
+};
+
+void pm_runs_start(void) {
+    for (unsigned kind = 0; kind < PM_RUNS_COUNT; kind++) {
+        pm_list_init(&pm_runs[kind].every);
+        pm_list_init(&pm_runs[kind].age);
+        for (size_t i = 0; i < PM_ARENA_UNITS; i++) {
+            pm_list_init(&pm_runs[kind].fit[i]);
+        }
+    }
+}
+
+static size_t arena_bytes(const struct pm_runs *runs) {
+    return PM_ARENA_UNITS << runs->unit_bits;
+}
+
+static struct pm_run_arena *arena_of(const struct pm_runs *runs, const void *at) {
+    return (struct pm_run_arena *)((uintptr_t)at & ~(arena_bytes(runs) - 1));
+}
+
+static size_t unit_of(const struct pm_runs *runs, const void *at) {
+    return ((uintptr_t)at & (arena_bytes(runs) - 1)) >> runs->unit_bits;
+}
+
+static char *address_of(const struct pm_runs *runs, const struct pm_run_arena *arena, size_t unit) {
+    return (char *)arena + (unit << runs->unit_bits);
+}
+
+static size_t units_for(const struct pm_runs *runs, size_t n) {
+    return (n + ((size_t)1 << runs->unit_bits) - 1) >> runs->unit_bits;
+}
+
+static void set_states(struct pm_run_arena *arena, size_t unit, size_t count, uint8_t state) {
+    for (size_t i = 0; i < count; i++) {
+        pm_set(&arena->state[unit + i], state);
+    }
+}
+
+// The bits of word `w` that belong to units [unit, unit + count).
+static uint64_t dirty_mask(size_t w, size_t unit, size_t count) {
+    const size_t low = w * 64, from = pm_max(unit, low), to = pm_min(unit + count, low + 64);
+    return from >= to ? 0 : (UINT64_MAX >> (64 - (to - from))) << (from - low);
+}
+
+static size_t count_dirty(const struct pm_run_arena *arena, size_t unit, size_t count) {
+    size_t dirty = 0;
+    for (size_t w = unit / 64; w <= (unit + count - 1) / 64; w++) {
+        dirty += (size_t)__builtin_popcountl(arena->dirty[w] & dirty_mask(w, unit, count));
+    }
+    return dirty;
+}
+
+static void set_dirty(struct pm_run_arena *arena, size_t unit, size_t count, bool dirty) {
+    for (size_t w = unit / 64; w <= (unit + count - 1) / 64; w++) {
+        const uint64_t mask = dirty_mask(w, unit, count);
+        arena->dirty[w] = dirty ? arena->dirty[w] | mask : arena->dirty[w] & ~mask;
+    }
+}
+
+// Puts a free run that has no free neighbour on the lists. The units' states are FREE already.
+static void list_free(struct pm_runs *runs, struct pm_run_arena *arena, size_t unit, size_t count, uint32_t now) {
+    struct pm_run *const run = &arena->run[unit];
+    run->units = arena->run[unit + count - 1].units = (uint32_t)count;
+    run->freed_at = now;
+    run->resident = (uint32_t)count_dirty(arena, unit, count);
+    pm_list_push_front(&runs->fit[count], &run->fit);
+    runs->filled[count / 64] |= UINT64_C(1) << (count % 64);
+    if (run->resident != 0) {
+        pm_list_push_front(&runs->age, &run->age);
+        runs->resident_units += run->resident;
+    }
+    runs->empty += count == PM_ARENA_UNITS - 1;
+}
+
+static void unlist_free(struct pm_runs *runs, struct pm_run *run) {
+    const size_t count = run->units;
+    pm_list_remove(&run->fit);
+    if (pm_list_empty(&runs->fit[count])) {
+        runs->filled[count / 64] &= ~(UINT64_C(1) << (count % 64));
+    }
+    if (run->resident != 0) {
+        pm_list_remove(&run->age);
+        runs->resident_units -= run->resident;
+    }
+    runs->empty -= count == PM_ARENA_UNITS - 1;
+}
+
+// Makes [unit, unit + count) a free run, joined with free neighbours.
+static void free_units(struct pm_runs *runs, struct pm_run_arena *arena, size_t unit,
+                       size_t count, uint32_t now) {
+    set_states(arena, unit, count, PM_UNIT_FREE);
+    const size_t after = unit + count;
+    if (after < PM_ARENA_UNITS && arena->state[after] == PM_UNIT_FREE) {
+        unlist_free(runs, &arena->run[after]);
+        count += arena->run[after].units;
+    }
+    if (unit > 1 && arena->state[unit - 1] == PM_UNIT_FREE) {
+        const size_t before = unit - arena->run[unit - 1].units;
+        unlist_free(runs, &arena->run[before]);
+        count += unit - before;
+        unit = before;
+    }
+    list_free(runs, arena, unit, count, now);
+}
+
+// The shortest free run of at least `count` units; NULL when there is none.
+static struct pm_run *best_fit(struct pm_runs *runs, size_t count) {
+    uint64_t mask = UINT64_MAX << (count % 64);
+    for (size_t w = count / 64; w < PM_ARENA_UNITS / 64; w++, mask = UINT64_MAX) {
+        if (runs->filled[w] & mask) {
+            const size_t length = w * 64 + pm_lowest_bit(runs->filled[w] & mask);
+            return PM_LIST_ENTRY(runs->fit[length].next, struct pm_run, fit);
+        }
+    }
+    return NULL;
+}
+
+static void add_arena(struct pm_runs *runs, struct pm_run_arena *arena) {
+    pm_map_mark(arena, arena_bytes(runs), runs->slot_kind, runs->slot_kind);
+    // Unit 0 is nobody's block: as an inner unit it is never joined and never found.
+    arena->state[0] = PM_UNIT_INNER;
+    pm_lock(&runs->lock);
+    pm_list_push_back(&runs->every, &arena->every);
+    runs->count++;
+    list_free(runs, arena, 1, PM_ARENA_UNITS - 1, 0);
+    pm_unlock(&runs->lock);
+}
+
+// Cuts `count` units at a multiple of `align` out of a free run that is long enough for it.
+static void *use_run(struct pm_runs *runs, struct pm_run *run, size_t count, size_t align, bool *clean) {
+    struct pm_run_arena *const arena = arena_of(runs, run);
+    const size_t start = (size_t)(run - arena->run), length = run->units;
+    const size_t unit = pm_round_up(start, pm_max(align >> runs->unit_bits, 1));
+    const uint32_t freed_at = run->freed_at;
+    unlist_free(runs, run);
+    if (unit > start) {
+        list_free(runs, arena, start, unit - start, freed_at);
+    }
+    if (unit + count < start + length) {
+        list_free(runs, arena, unit + count, start + length - unit - count, freed_at);
+    }
+    const size_t dirty = count_dirty(arena, unit, count);
+    pm_keep_missed(&runs->keep, (count - dirty) << runs->unit_bits);
+    *clean = dirty == 0;
+    set_dirty(arena, unit, count, true);
+    set_states(arena, unit, count, PM_UNIT_INNER);
+    pm_set(&arena->state[unit], PM_UNIT_USED);
+    arena->run[unit].units = (uint32_t)count;
+    runs->used_units += count;
+    return address_of(runs, arena, unit);
+}
+
+void *pm_run_malloc(struct pm_runs *runs, size_t n, size_t align, bool *clean) {
+    const size_t count = units_for(runs, n);
+    align = pm_max(align, (size_t)1 << runs->unit_bits);
+    for (;;) {
+        void *at = NULL;
+        pm_lock(&runs->lock);
+        struct pm_run *const run = best_fit(runs, count + (align >> runs->unit_bits) - 1);
+        if (run != NULL) {
+            at = use_run(runs, run, count, align, clean);
+        }
+        pm_unlock(&runs->lock);
+        if (at != NULL) {
+            return at;
+        }
+        struct pm_run_arena *const arena = pm_map_slots(arena_bytes(runs), arena_bytes(runs), false);
+        if (arena == NULL) {
+            return NULL;
+        }
+        add_arena(runs, arena);
+    }
+}
+
+// What to purge: the oldest resident free runs, while they exceed `keep` units or are older than the
+// delay. An arena that is wholly free goes as a whole, but for `spare` of them.
+struct surplus {
+    size_t keep, spare;
+    uint32_t now;
+};
+
+// The next one, off all lists; *whole tells that its arena is, too. NULL when there is none.
+static struct pm_run *choose_purge(struct pm_runs *runs, const struct surplus *surplus, bool *whole) {
+    const bool any = !pm_list_empty(&runs->age);
+    struct pm_run *run = any ? PM_LIST_ENTRY(runs->age.prev, struct pm_run, age) : NULL;
+    if (any && runs->resident_units <= surplus->keep &&
+        surplus->now - run->freed_at <= PM_PURGE_DELAY_MS) {
+        return NULL;
+    }
+    if (!any && runs->empty > surplus->spare) {
+        run = PM_LIST_ENTRY(runs->fit[PM_ARENA_UNITS - 1].next, struct pm_run, fit);
+    }
+    if (run == NULL) {
+        return NULL;
+    }
+    struct pm_run_arena *const arena = arena_of(runs, run);
+    *whole = run->units == PM_ARENA_UNITS - 1 && runs->empty > surplus->spare;
+    pm_keep_purged(&runs->keep, (size_t)run->resident << runs->unit_bits);
+    unlist_free(runs, run);
+    if (*whole) {
+        pm_list_remove(&arena->every);
+        runs->count--;
+        pm_map_mark(arena, arena_bytes(runs), PM_SLOT_TOMBSTONE, PM_SLOT_TOMBSTONE);
+    } else {
+        set_states(arena, (size_t)(run - arena->run), run->units, PM_UNIT_PURGING);
+    }
+    return run;
+}
+
+static void unmap_arena(struct pm_runs *runs, struct pm_run_arena *arena) {
+    if (pm_os_unmap(arena, arena_bytes(runs)) != 0) {
+        // The process has as many mappings as it may have: the arena stays, as a new one.
+        pm_os_purge(arena, arena_bytes(runs));
+        add_arena(runs, arena);
+    }
+}
+
+// Purges the whole pages of a run and puts it back.
+static void purge_run(struct pm_runs *runs, struct pm_run *run) {
+    struct pm_run_arena *const arena = arena_of(runs, run);
+    const size_t unit = (size_t)(run - arena->run), count = run->units;
+    const size_t page_units = pm_max(pm_os_page_size() >> runs->unit_bits, 1);
+    const size_t first = pm_round_up(unit, page_units), end = pm_round_down(unit + count, page_units);
+    if (first < end) {
+        pm_os_purge(address_of(runs, arena, first), (end - first) << runs->unit_bits);
+    }
+    pm_lock(&runs->lock);
+    if (first < end) {
+        set_dirty(arena, first, end - first, false);
+    }
+    // Where pages are larger than units, the ends may share theirs with a run in use and stay.
+    free_units(runs, arena, unit, count, pm_clock());
+    pm_unlock(&runs->lock);
+}
+
+static size_t purge(struct pm_runs *runs, struct surplus surplus) {
+    size_t bytes = 0;
+    // A run that can't be purged to its ends is found again: the number of tries is bounded.
+    for (size_t tries = 0; tries < PM_ARENA_UNITS; tries++) {
+        bool whole;
+        pm_lock(&runs->lock);
+        struct pm_run *const run = choose_purge(runs, &surplus, &whole);
+        const size_t units = run == NULL ? 0 : whole ? PM_ARENA_UNITS : run->resident;
+        pm_unlock(&runs->lock);
+        if (run == NULL) {
+            break;
+        }
+        bytes += units << runs->unit_bits;
+        if (whole) {
+            unmap_arena(runs, arena_of(runs, run));
+        } else {
+            purge_run(runs, run);
+        }
+    }
+    return bytes;
+}
+
+size_t pm_runs_trim(void) {
+    size_t bytes = 0;
+    for (unsigned kind = 0; kind < PM_RUNS_COUNT; kind++) {
+        bytes += purge(&pm_runs[kind], (struct surplus){.now = pm_clock()});
+    }
+    return bytes;
+}
+
+// What `at` is, under the lock.
+static enum pm_verdict prove(const struct pm_runs *runs, const void *at) {
+    const struct pm_run_arena *const arena = arena_of(runs, at);
+    const size_t unit = unit_of(runs, at);
+    const enum pm_unit_state state = arena->state[unit];
+    if ((uintptr_t)at % PM_BLOCK_ALIGN != 0) {
+        return PM_UNALIGNED;
+    }
+    if (unit == 0) {
+        return PM_NEVER_HANDED_OUT;
+    }
+    if (state == PM_UNIT_USED && (uintptr_t)at % ((size_t)1 << runs->unit_bits) == 0) {
+        return PM_DONE;
+    }
+    return state == PM_UNIT_USED || state == PM_UNIT_INNER ? PM_INSIDE
+           : count_dirty(arena, unit, 1) || arena->run[unit].units ? PM_DOUBLE_FREE
+                                                                   : PM_NEVER_HANDED_OUT;
+}
+
+enum pm_verdict pm_run_free(struct pm_runs *runs, void *at) {
+    struct pm_run_arena *const arena = arena_of(runs, at);
+    const size_t unit = unit_of(runs, at);
+    const uint32_t now = pm_clock();
+    pm_lock(&runs->lock);
+    const enum pm_verdict verdict = prove(runs, at);
+    bool due = false;
+    size_t keep = 0;
+    if (verdict == PM_DONE) {
+        const size_t count = arena->run[unit].units;
+        runs->used_units -= count;
+        free_units(runs, arena, unit, count, now);
+        keep = pm_keep_limit(&runs->keep, runs->used_units << runs->unit_bits, now) >> runs->unit_bits;
+        const struct pm_run *const oldest = PM_LIST_ENTRY(runs->age.prev, struct pm_run, age);
+        due = runs->resident_units > keep || now - oldest->freed_at > PM_PURGE_DELAY_MS;
+    }
+    pm_unlock(&runs->lock);
+    if (PM_UNLIKELY(due)) {
+        purge(runs, (struct surplus){.keep = keep, .spare = 1, .now = now});
+    }
+    return verdict;
+}
+
+size_t pm_run_size(struct pm_runs *runs, const void *at, enum pm_verdict *verdict) {
+    pm_lock(&runs->lock);
+    *verdict = prove(runs, at);
+    const size_t size = *verdict == PM_DONE ? (size_t)arena_of(runs, at)->run[unit_of(runs, at)].units : 0;
+    pm_unlock(&runs->lock);
+    return size << runs->unit_bits;
+}
+
+bool pm_run_resize(struct pm_runs *runs, void *at, size_t n) {
+    struct pm_run_arena *const arena = arena_of(runs, at);
+    const size_t unit = unit_of(runs, at), count = units_for(runs, n);
+    struct pm_run *const run = &arena->run[unit];
+    const uint32_t now = pm_clock();
+    bool done = true;
+    pm_lock(&runs->lock);
+    const size_t old = run->units;
+    if (count < old) {
+        free_units(runs, arena, unit + count, old - count, now);
+    } else if (count > old) {
+        const size_t next = unit + old;
+        done = next < PM_ARENA_UNITS && arena->state[next] == PM_UNIT_FREE &&
+               old + arena->run[next].units >= count;
+        if (done) {
+            bool clean;
+            use_run(runs, &arena->run[next], count - old, 1, &clean);
+            pm_set(&arena->state[next], PM_UNIT_INNER);
+        }
+    }
+    if (done) {
+        run->units = (uint32_t)count;
+        runs->used_units += count < old ? count - old : 0;
+    }
+    pm_unlock(&runs->lock);
+    return done;
+}
+
+size_t pm_run_around(const struct pm_runs *runs, const void *at, const void **start) {
+    const struct pm_run_arena *const arena = arena_of(runs, at);
+    size_t unit = unit_of(runs, at);
+    while (unit > 0 && pm_get(&arena->state[unit]) == PM_UNIT_INNER) {
+        unit--;
+    }
+    *start = address_of(runs, arena, unit);
+    return (size_t)pm_get(&arena->run[unit].units) << runs->unit_bits;
+}

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) the poolmalloc authors
+
+// Large blocks: page runs of whole units in run arenas.
+//
+// There are two kinds of run arena: of a slot, for runs of up to about 2 MiB, and of eight slots with
+// units eight times as large, for runs of up to about 16 MiB. The first unit of an arena holds its
+// header; the others are cut into runs, each in use or free, and no two free ones are neighbours. All
+// of a kind is under one lock; a run is found by best fit in constant time, since there are few
+// lengths.
+
+#ifndef PM_CORE_RUN_H
+#define PM_CORE_RUN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "config/limits.h"
+#include "core/keep.h"
+#include "core/lock.h"
+#include "core/verdict.h"
+
+enum pm_unit_state {
+    PM_UNIT_FREE,     // in a free run
+    PM_UNIT_USED,     // the first unit of a run in use
+    PM_UNIT_INNER,    // a later one
+    PM_UNIT_PURGING,  // in a free run whose pages are being given back; on no list
+    PM_UNIT_STATE_COUNT
+};
+
+#define PM_DIRTY_WORDS (PM_ARENA_UNITS / 64)
+
+// A run, at its first unit.
+struct pm_run {
+    struct pm_list fit;   // FREE: runs of its length
+    struct pm_list age;   // FREE and resident: last freed first
+    uint32_t units;       // its length; also kept at the last unit of a free run
+    uint32_t resident;    // FREE: how many of its units may be resident
+    uint32_t freed_at;    // FREE: milliseconds
+    uint32_t unused;
+};
+
+struct pm_run_arena {
+    struct pm_list every;
+    uint32_t free_units;
+    uint32_t unused;
+    uint64_t dirty[PM_DIRTY_WORDS];   // units that may be resident and not zero
+    uint8_t state[PM_ARENA_UNITS];    // enum pm_unit_state
+    struct pm_run run[PM_ARENA_UNITS];
+};
+
+_Static_assert(sizeof(struct pm_run_arena) <= (size_t)1 << PM_RUN_UNIT_BITS, "it fits unit 0");
+
+// The run arenas of one kind; every field but the first three under `lock`.
+struct pm_runs {
+    struct pm_lock lock;
+    uint32_t unit_bits;
+    uint32_t slot_kind;  // enum pm_slot_kind
+    struct pm_list every;
+    struct pm_list fit[PM_ARENA_UNITS];         // free runs by length; [0] unused
+    uint64_t filled[PM_ARENA_UNITS / 64];   // lengths that have one
+    struct pm_list age;                             // resident free runs, last freed first
+    size_t count, empty;                            // arenas; of these wholly free
+    size_t used_units, resident_units;
+    struct pm_keep keep;
+};
+
+enum pm_runs_kind { PM_RUNS_SMALL, PM_RUNS_LARGE, PM_RUNS_COUNT };
+
+extern struct pm_runs pm_runs[PM_RUNS_COUNT];
+
+void pm_runs_start(void);
+
+// Bytes of the longest run of a kind.
+PM_INLINE size_t pm_run_max(enum pm_runs_kind kind) {
+    return PM_RUN_UNITS_MAX << (kind == PM_RUNS_SMALL ? PM_RUN_UNIT_BITS : PM_LARGE_RUN_UNIT_BITS);
+}
+
+// A run of n bytes or more (1 to pm_run_max) at a multiple of align (a power of two; n + align is
+// at most pm_run_max where it is larger than a unit), or NULL. *clean tells whether it reads as zero.
+void *pm_run_malloc(struct pm_runs *runs, size_t n, size_t align, bool *clean);
+
+// Frees the run that starts at `at`, an address in a run arena of the kind.
+enum pm_verdict pm_run_free(struct pm_runs *runs, void *at);
+
+// Bytes of the run that starts at `at`; 0 and a verdict when none does.
+size_t pm_run_size(struct pm_runs *runs, const void *at, enum pm_verdict *verdict);
+
+// Changes the length of a run in use where it is; false when its neighbour leaves no room.
+bool pm_run_resize(struct pm_runs *runs, void *at, size_t n);
+
+// Gives the pages of all free runs, and empty arenas, back to the OS. Returns bytes given back.
+size_t pm_runs_trim(void);
+
+// Start and length of the run, in use or free, that an address in a run arena lies in; for reports.
+size_t pm_run_around(const struct pm_runs *runs, const void *at, const void **start);
+
+#endif

@@ -1,0 +1,370 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) the poolmalloc authors
+
+// The misses, start-up, the choice of mode, and the functions without a fast path.
+
+#include "entry/entry.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <unistd.h>
+
+#include "base/atomic.h"
+#include "base/bits.h"
+#include "config/options.h"
+#include "core/arena.h"
+#include "core/emergency.h"
+#include "core/heap.h"
+#include "core/huge.h"
+#include "core/life.h"
+#include "core/misuse.h"
+#include "core/mode.h"
+#include "core/run.h"
+#include "entry/fast.h"
+#include "insight/report.h"
+#include "os/os.h"
+
+static const struct pm_mode *const mode = &pm_mode_default;
+
+// The calling thread's place in the library while it is inside a mode's function.
+enum visit {
+    ENTERED,    // go on, and leave afterwards
+    NO_MEMORY,  // the thread could not get a heap
+    REENTERED   // a signal handler interrupted this thread in here: touch no heap, take no lock
+};
+
+// The thread's word says busy. That is a handler inside an interrupted call, or the program has left
+// such a handler by a jump, for good. Then no handler runs, and none of its signals is blocked; a fast
+// path that is never resumed has lost a block at most, but a miss may have left anything.
+static bool was_jumped_out_of(void) {
+    const struct pm_heap *const heap = pm_thread.heap;
+    return heap != NULL && heap != PM_HEAP_ENDED && !heap->in_miss && !pm_os_signals_blocked();
+}
+
+static enum visit enter(void) {
+    if (PM_UNLIKELY(pm_thread.fast == PM_BUSY_HEAP) && !was_jumped_out_of()) {
+        return REENTERED;
+    }
+    pm_set(&pm_thread.fast, PM_BUSY_HEAP);
+    pm_signal_fence();
+    if (PM_UNLIKELY(pm_thread.heap == NULL)) {
+        const bool begun = pm_life_begin_thread();
+        pm_set(&pm_thread.fast, begun ? PM_BUSY_HEAP : PM_NO_HEAP);
+        if (!begun) {
+            return NO_MEMORY;
+        }
+    }
+    if (PM_LIKELY(pm_thread.heap != PM_HEAP_ENDED)) {
+        pm_thread.heap->in_miss = true;
+    }
+    pm_signal_fence();
+    return ENTERED;
+}
+
+static void leave(void) {
+    struct pm_heap *const heap = pm_thread.heap;
+    const bool ended = heap == PM_HEAP_ENDED;
+    pm_signal_fence();
+    if (PM_LIKELY(!ended)) {
+        heap->in_miss = false;
+    }
+    pm_set(&pm_thread.fast, ended ? PM_NO_HEAP : heap);
+}
+
+static void *out_of_memory(void) {
+    errno = ENOMEM;
+    return NULL;
+}
+
+static void *allocate(size_t n, bool zero) {
+    if (PM_UNLIKELY(n > PTRDIFF_MAX)) {
+        return out_of_memory();
+    }
+    void *at = NULL;
+    switch (enter()) {
+    case ENTERED:
+        at = mode->malloc(n, zero);
+        leave();
+        break;
+    case REENTERED:
+        at = pm_emergency_malloc(n, PM_BLOCK_ALIGN);
+        break;
+    case NO_MEMORY:
+        break;
+    }
+    return PM_LIKELY(at != NULL) ? at : out_of_memory();
+}
+
+// Medium blocks take the fast path one call further.
+PM_NOINLINE void *pm_malloc_miss(size_t n) {
+    if (n > PM_SMALL_MAX && n <= PM_MEDIUM_MAX) {
+        void *const at = pm_fast_pop(n, PM_MEDIUM_POOL_BITS);
+        if (PM_LIKELY(at != NULL)) {
+            return at;
+        }
+    }
+    return allocate(n, false);
+}
+
+// The `free` that a program without us would have called.
+static void free_by_libc(void *at) {
+    static void (*next_free)(void *);
+    void (*known)(void *) = pm_get(&next_free);
+    if (known == NULL) {
+        *(void **)&known = dlsym(RTLD_NEXT, "free");
+        if (known == NULL) {
+            pm_misuse("free", at, PM_LIBCS);
+        }
+        pm_set(&next_free, known);
+    }
+    known(at);
+}
+
+// A handler's free inside an interrupted function: pools take it without a lock; a large block is
+// lost when the interrupted code holds the lock that it needs.
+static enum pm_verdict free_reentered(void *at) {
+    const enum pm_slot_kind kind = pm_map_kind(at);
+    switch (kind) {
+    case PM_SLOT_SMALL:
+        return pm_heap_free(NULL, at, PM_SMALL_POOL_BITS);
+    case PM_SLOT_MEDIUM:
+        return pm_heap_free(NULL, at, PM_MEDIUM_POOL_BITS);
+    case PM_SLOT_RUNS:
+    case PM_SLOT_LARGE_RUNS: {
+        struct pm_runs *const runs = &pm_runs[kind == PM_SLOT_RUNS ? PM_RUNS_SMALL : PM_RUNS_LARGE];
+        return pm_lock_mine(&runs->lock) ? PM_DONE : pm_run_free(runs, at);
+    }
+    case PM_SLOT_HUGE:
+        return pm_lock_mine(&pm_huge_blocks.lock) ? PM_DONE : pm_huge_free(at);
+    default:
+        return pm_emergency_owns(at) ? pm_emergency_free(at) : PM_STRAY;
+    }
+}
+
+static void release(const char *function, void *at) {
+    enum pm_verdict verdict = PM_DONE;
+    switch (enter()) {
+    case ENTERED:
+        verdict = mode->free(at);
+        leave();
+        break;
+    case NO_MEMORY:
+    case REENTERED:
+        verdict = free_reentered(at);
+        break;
+    }
+    if (PM_UNLIKELY(verdict == PM_LIBCS)) {
+        free_by_libc(at);
+    } else if (PM_UNLIKELY(verdict != PM_DONE)) {
+        pm_misuse(function, at, verdict);
+    }
+}
+
+PM_NOINLINE void pm_free_miss(void *at) {
+    if (pm_map_kind(at) == PM_SLOT_MEDIUM && PM_LIKELY(pm_fast_push(at, PM_MEDIUM_POOL_BITS))) {
+        return;
+    }
+    if (at != NULL) {
+        release("free", at);
+    }
+}
+
+PM_NOINLINE void pm_free_emptied(struct pm_pool *pool) {
+    if (enter() == ENTERED) {
+        pm_heap_pool_emptied(pool);
+        leave();
+    }
+}
+
+void *pm_entry_calloc(size_t count, size_t size) {
+    size_t n;
+    if (PM_UNLIKELY(__builtin_mul_overflow(count, size, &n))) {
+        return out_of_memory();
+    }
+    void *const at = pm_fast_malloc(n);
+    return PM_LIKELY(at != NULL) ? memset(at, 0, n) : allocate(n, true);
+}
+
+static void *reallocate_reentered(void *at, size_t n) {
+    enum pm_verdict verdict;
+    void *const moved = pm_emergency_malloc(n, PM_BLOCK_ALIGN);
+    // Sizes are found without a lock only for pools and for emergency blocks.
+    const enum pm_slot_kind kind = pm_map_kind(at);
+    if (moved == NULL || kind == PM_SLOT_RUNS || kind == PM_SLOT_LARGE_RUNS ||
+        kind == PM_SLOT_HUGE) {
+        return out_of_memory();
+    }
+    const size_t size = mode->usable_size(at, &verdict);
+    if (verdict != PM_DONE) {
+        pm_misuse("realloc", at, verdict);
+    }
+    memcpy(moved, at, pm_min(size, n));
+    free_reentered(at);
+    return moved;
+}
+
+// A block of libc's own malloc becomes one of ours.
+static void *take_over(void *at, size_t n) {
+    enum pm_verdict verdict;
+    const size_t size = mode->usable_size(at, &verdict);
+    void *const moved = allocate(n, false);
+    if (moved != NULL) {
+        memcpy(moved, at, pm_min(size, n));
+        free_by_libc(at);
+    }
+    return moved;
+}
+
+void *pm_entry_realloc(void *at, size_t n) {
+    enum pm_verdict verdict = PM_DONE;
+    void *moved = NULL;
+    if (at == NULL) {
+        void *const fresh = pm_fast_malloc(n);
+        return PM_LIKELY(fresh != NULL) ? fresh : pm_malloc_miss(n);
+    }
+    if (n == 0) {
+        release("realloc", at);
+        return NULL;
+    }
+    if (PM_UNLIKELY(n > PTRDIFF_MAX)) {
+        return out_of_memory();
+    }
+    switch (enter()) {
+    case ENTERED:
+        moved = mode->realloc(at, n, &verdict);
+        leave();
+        break;
+    case REENTERED:
+        return reallocate_reentered(at, n);
+    case NO_MEMORY:
+        break;
+    }
+    if (PM_UNLIKELY(verdict == PM_LIBCS)) {
+        return take_over(at, n);
+    }
+    if (PM_UNLIKELY(verdict != PM_DONE)) {
+        pm_misuse("realloc", at, verdict);
+    }
+    return PM_LIKELY(moved != NULL) ? moved : out_of_memory();
+}
+
+void *pm_entry_reallocarray(void *at, size_t count, size_t size) {
+    size_t n;
+    if (PM_UNLIKELY(__builtin_mul_overflow(count, size, &n))) {
+        return out_of_memory();
+    }
+    return pm_entry_realloc(at, n);
+}
+
+// align is a power of two. NULL without memory; errno is left to the callers.
+static void *aligned(size_t align, size_t n) {
+    size_t sum;
+    void *at = NULL;
+    if (PM_UNLIKELY(__builtin_add_overflow(n, align, &sum) || sum > PTRDIFF_MAX)) {
+        return NULL;
+    }
+    if (align <= PM_BLOCK_ALIGN) {
+        at = pm_fast_malloc(n);
+        if (PM_LIKELY(at != NULL)) {
+            return at;
+        }
+    }
+    switch (enter()) {
+    case ENTERED:
+        at = mode->aligned(align, n);
+        leave();
+        break;
+    case REENTERED:
+        at = pm_emergency_malloc(n, align);
+        break;
+    case NO_MEMORY:
+        break;
+    }
+    return at;
+}
+
+void *pm_entry_aligned_alloc(size_t align, size_t n) {
+    if (PM_UNLIKELY(!pm_is_power_of_two(align))) {
+        errno = EINVAL;
+        return NULL;
+    }
+    void *const at = aligned(align, n);
+    return PM_LIKELY(at != NULL) ? at : out_of_memory();
+}
+
+void *pm_entry_memalign(size_t align, size_t n) {
+    if (align > PTRDIFF_MAX) {
+        errno = EINVAL;
+        return NULL;
+    }
+    return pm_entry_aligned_alloc(align <= 1 ? 1 : (size_t)2 << pm_log2(align - 1), n);
+}
+
+int pm_entry_posix_memalign(void **to, size_t align, size_t n) {
+    if (!pm_is_power_of_two(align) || align % sizeof(void *) != 0) {
+        return EINVAL;
+    }
+    void *const at = aligned(align, n);
+    if (PM_UNLIKELY(at == NULL)) {
+        return ENOMEM;
+    }
+    *to = at;
+    return 0;
+}
+
+void *pm_entry_valloc(size_t n) {
+    return pm_entry_aligned_alloc(pm_os_page_size(), n);
+}
+
+void *pm_entry_pvalloc(size_t n) {
+    const size_t page = pm_os_page_size();
+    if (PM_UNLIKELY(n > PTRDIFF_MAX - page)) {
+        return out_of_memory();
+    }
+    return pm_entry_aligned_alloc(page, pm_round_up(pm_max(n, 1), page));
+}
+
+size_t pm_entry_usable_size(const void *at) {
+    enum pm_verdict verdict;
+    if (at == NULL) {
+        return 0;
+    }
+    const size_t size = mode->usable_size(at, &verdict);
+    if (PM_UNLIKELY(verdict != PM_DONE && verdict != PM_LIBCS)) {
+        pm_misuse("malloc_usable_size", at, verdict);
+    }
+    return size;
+}
+
+int pm_entry_trim(void) {
+    if (!pm_life_started()) {
+        return 0;
+    }
+    // A handler that interrupted a miss leaves the heap alone.
+    const bool entered = pm_thread.heap != NULL && enter() == ENTERED;
+    if (entered) {
+        if (pm_thread.heap != PM_HEAP_ENDED) {
+            pm_heap_trim(pm_thread.heap);
+        }
+        leave();
+    }
+    return entered && pm_arenas_trim() + pm_runs_trim() + pm_huge_trim() != 0;
+}
+
+// Everything that only has to happen before main: memory is served before this.
+__attribute__((constructor(101))) static void attach(void) {
+    pm_life_start();
+    pthread_atfork(pm_life_before_fork, pm_life_after_fork_in_parent, pm_life_after_fork_in_child);
+    if (getauxval(AT_SECURE) == 0) {
+        pm_options_read(environ);
+    }
+    pm_report_attach();
+}
+
+__attribute__((destructor(101))) static void detach(void) {
+    pm_report_at_exit();
+}

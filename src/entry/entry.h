@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) the poolmalloc authors
+
+// What the public names, libc's and ours, are made of.
+//
+// These set errno on failure and leave it alone on success; misuse ends the program. They may be
+// called at any time of a process's or a thread's life, and in signal handlers that interrupted one
+// of them.
+
+#ifndef PM_ENTRY_ENTRY_H
+#define PM_ENTRY_ENTRY_H
+
+#include <stddef.h>
+
+#include "base/attributes.h"
+
+// The two misses, behind the fast paths.
+void *pm_malloc_miss(size_t n);
+void pm_free_miss(void *at);
+
+// The end of a fast free that took the last block of a pool from which nothing is handed out.
+struct pm_pool;
+void pm_free_emptied(struct pm_pool *pool);
+
+void *pm_entry_calloc(size_t count, size_t size);
+void *pm_entry_realloc(void *at, size_t n);
+void *pm_entry_reallocarray(void *at, size_t count, size_t size);
+// EINVAL unless align is a power of two.
+void *pm_entry_aligned_alloc(size_t align, size_t n);
+// Rounds align up to a power of two.
+void *pm_entry_memalign(size_t align, size_t n);
+int pm_entry_posix_memalign(void **to, size_t align, size_t n);
+void *pm_entry_valloc(size_t n);
+void *pm_entry_pvalloc(size_t n);
+size_t pm_entry_usable_size(const void *at);
+int pm_entry_trim(void);
+
+#endif

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) the poolmalloc authors
+
+// The fast paths of malloc and free.
+//
+// Budget, for a small block of the thread's own heap (instructions are held by a test):
+//     malloc  5 loads (heap, pool, list, link, key), 3 stores (list, used, block), 3 branches
+//     free    8 loads (map twice, heap, owner, divisor, carved, block, list...), 3 stores, 6 branches
+// no atomic operation, no call. Everything rare makes them answer "not done": no block on the list,
+// not a small pool, not this thread's, not a block, perhaps free already, the pool's last block.
+
+#ifndef PM_ENTRY_FAST_H
+#define PM_ENTRY_FAST_H
+
+#include "core/heap.h"
+#include "entry/entry.h"
+
+// The thread is busy from the first look at its heap to the last store, so that a handler which
+// interrupts it is served elsewhere and finds, and leaves, the lists whole. The heap that goes back
+// into the thread's word is read anew: waiting for the word's own old value would chain each call to
+// the one before.
+PM_INLINE struct pm_heap *pm_fast_enter(void) {
+    struct pm_heap *const heap = pm_thread.fast;
+    pm_set(&pm_thread.fast, PM_BUSY_HEAP);
+    pm_signal_fence();
+    return heap;
+}
+
+PM_INLINE void pm_fast_leave(struct pm_heap *heap) {
+    pm_signal_fence();
+    pm_set(&pm_thread.fast, heap);
+}
+
+// A block of at least n bytes, at most MEDIUM_MAX, from pools of these bits; NULL: not done.
+PM_INLINE void *pm_fast_pop(size_t n, unsigned bits) {
+    struct pm_heap *const heap = pm_fast_enter();
+    struct pm_pool *const pool = pm_get(&heap->lane[pm_lane_of(n)]);
+    void *const block = (void *)pm_pool_pop(pool, bits);
+    if (PM_UNLIKELY(block == NULL)) {
+        pm_fast_leave(heap);
+        return NULL;
+    }
+    pm_fast_leave(pm_thread.heap);
+    return block;
+}
+
+// Frees a block of a pool arena. False: nothing was changed.
+PM_INLINE bool pm_fast_push(void *at, unsigned bits) {
+    const uintptr_t block = (uintptr_t)at, offset = block & (PM_POOL_BYTES(bits) - 1);
+    struct pm_pool *const pool = pm_pool_of(at, bits);
+    struct pm_heap *const heap = pm_fast_enter();
+    if (PM_UNLIKELY(pm_get(&pool->shared.owner) != heap) ||
+        PM_UNLIKELY(!pm_pool_has_block(pool, offset)) ||
+        PM_UNLIKELY(pm_link_suspected(block, pool->shared.key))) {
+        pm_fast_leave(heap);
+        return false;
+    }
+    const bool last = pm_pool_push(pool, block);
+    pm_fast_leave(pm_thread.heap);
+    if (PM_UNLIKELY(last)) {
+        pm_free_emptied(pool);
+    }
+    return true;
+}
+
+PM_INLINE void *pm_fast_malloc(size_t n) {
+    return PM_LIKELY(n <= PM_SMALL_MAX) ? pm_fast_pop(n, PM_SMALL_POOL_BITS) : NULL;
+}
+
+PM_INLINE bool pm_fast_free(void *at) {
+    return PM_LIKELY(pm_map_kind(at) == PM_SLOT_SMALL) && pm_fast_push(at, PM_SMALL_POOL_BITS);
+}
+
+#endif

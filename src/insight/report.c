@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) the poolmalloc authors
+
+// One list of what is reported, and two ways to write it.
+
+#include "insight/report.h"
+
+#include <errno.h>
+
+#include "base/bits.h"
+#include "base/format.h"
+#include "os/os.h"
+
+#define BUFFER_BYTES 4096
+
+// Programs close stderr, and their own files take its number: the report has a descriptor of its
+// own, made at start.
+static int stderr_copy = -1;
+
+struct report {
+    int fd, error;
+    size_t length;
+    char buffer[BUFFER_BYTES];
+    struct pm_snapshot snapshot;
+};
+
+static void flush(struct report *report) {
+    if (report->length != 0 && report->error == 0) {
+        report->error = pm_os_write(report->fd, report->buffer, report->length);
+    }
+    report->length = 0;
+}
+
+static void print(struct report *report, const char *format, ...) PM_PRINTF(2, 3);
+static void print(struct report *report, const char *format, ...) {
+    va_list args;
+    if (BUFFER_BYTES - report->length < PM_LINE_MAX) {
+        flush(report);
+    }
+    va_start(args, format);
+    report->length += pm_format_list(report->buffer + report->length,
+                                     BUFFER_BYTES - report->length, format, args);
+    va_end(args);
+}
+
+// The counts beside the balance sheet, declared once for both forms.
+#define COUNTS(count)                                                                              \
+    count(pool_arenas, "pool arenas")                                                              \
+    count(pool_arenas_made, "pool arenas, mapped so far")                                          \
+    count(run_arenas, "run arenas")                                                                \
+    count(huge_blocks, "huge blocks")                                                              \
+    count(huge_cached, "huge blocks kept")                                                         \
+    count(heaps, "heaps")                                                                          \
+    count(misses, "misses")
+
+static void print_row(struct report *report, const char *text, size_t value) {
+    print(report, "%-46s = %'20zu\n", text, value);
+}
+
+static void write_text(struct report *report) {
+    const struct pm_snapshot *const snapshot = &report->snapshot;
+    print(report, "poolmalloc statistics of process %d\n\n", pm_os_pid());
+    print(report, "class     size    pools   blocks in use   blocks available\n");
+    print(report, "-----     ----    -----   -------------   ----------------\n");
+    for (unsigned class = 0; class < PM_CLASS_COUNT; class++) {
+        const struct pm_class_use *const use = &snapshot->classes[class];
+        if (use->pools != 0) {
+            print(report, "%5u %8u %8zu %15zu %18zu\n", class, pm_classes[class].size, use->pools,
+                  use->in_use, use->available);
+        }
+    }
+    print(report, "\nbytes\n");
+#define ROW(name, text) print_row(report, "  " text, snapshot->balance.name);
+    PM_BALANCE_ROWS(ROW)
+#undef ROW
+    print_row(report, "  total: bytes mapped", snapshot->mapped);
+    print(report, "\ncounts\n");
+#define ROW(name, text) print_row(report, "  " text, snapshot->name);
+    COUNTS(ROW)
+#undef ROW
+}
+
+static void write_json(struct report *report) {
+    const struct pm_snapshot *const snapshot = &report->snapshot;
+    const char *separator = "";
+    print(report, "{\n  \"version\": %d,\n  \"pid\": %d,\n  \"balance\": {", PM_ROOT_VERSION,
+          pm_os_pid());
+#define ROW(name, text)                                                                            \
+    print(report, "%s\n    \"" #name "\": %zu", separator, snapshot->balance.name);                \
+    separator = ",";
+    PM_BALANCE_ROWS(ROW)
+#undef ROW
+    print(report, "\n  },\n  \"mapped\": %zu,\n", snapshot->mapped);
+#define ROW(name, text) print(report, "  \"" #name "\": %zu,\n", snapshot->name);
+    COUNTS(ROW)
+#undef ROW
+    print(report, "  \"classes\": [");
+    separator = "";
+    for (unsigned class = 0; class < PM_CLASS_COUNT; class++) {
+        const struct pm_class_use *const use = &snapshot->classes[class];
+        if (use->pools != 0) {
+            print(report,
+                  "%s\n    {\"class\": %u, \"size\": %u, \"pools\": %zu, \"in_use\": %zu, "
+                  "\"available\": %zu}",
+                  separator, class, pm_classes[class].size, use->pools, use->in_use,
+                  use->available);
+            separator = ",";
+        }
+    }
+    print(report, "\n  ]\n}\n");
+}
+
+int pm_report_write(int fd, enum pm_stats_format format) {
+    const size_t size = pm_round_up(sizeof(struct report), pm_os_page_size());
+    struct report *const report = pm_os_map(NULL, size);
+    if (report == NULL) {
+        return -ENOMEM;
+    }
+    report->fd = fd;
+    if (!pm_snapshot_own(&report->snapshot)) {
+        print(report, "poolmalloc: statistics: the lists changed while they were read\n");
+    } else if (format == PM_STATS_JSON) {
+        write_json(report);
+    } else {
+        write_text(report);
+    }
+    flush(report);
+    const int error = report->error;
+    pm_os_unmap(report, size);
+    return error;
+}
+
+void pm_report_attach(void) {
+    if (pm_options.stats && pm_options.stats_file[0] == '\0') {
+        stderr_copy = pm_os_duplicate(2);
+    }
+}
+
+// The file name with the process id for %p.
+static void expand_name(char *to, size_t size, const char *name) {
+    size_t length = 0;
+    for (; *name != '\0' && length + 1 < size; name++) {
+        if (name[0] == '%' && name[1] == 'p') {
+            length += pm_format(to + length, size - length, "%d", pm_os_pid());
+            name++;
+        } else {
+            to[length++] = *name;
+        }
+    }
+    to[length] = '\0';
+}
+
+static void write_file(void) {
+    static char name[PM_PATH_MAX + 16];
+    expand_name(name, sizeof name, pm_options.stats_file);
+    const int fd = pm_os_create_file(name);
+    const int error = fd < 0 ? fd : pm_report_write(fd, pm_options.stats_format);
+    if (fd >= 0) {
+        pm_os_close(fd);
+    }
+    if (error != 0) {
+        char line[PM_LINE_MAX];
+        const size_t length = pm_format(line, sizeof line,
+                                        "poolmalloc: statistics: can't write '%s': error %d (%s)\n",
+                                        name, -error,
+                                        error == -ENOENT   ? "no such folder"
+                                        : error == -EACCES ? "no permission"
+                                        : error == -ENOSPC ? "no space left"
+                                                           : "see errno(3)");
+        pm_os_write(2, line, length);
+    }
+}
+
+void pm_report_at_exit(void) {
+    if (!pm_options.stats) {
+        return;
+    }
+    if (pm_options.stats_file[0] != '\0') {
+        write_file();
+    } else {
+        pm_report_write(stderr_copy >= 0 ? stderr_copy : 2, pm_options.stats_format);
+    }
+}

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) the poolmalloc authors
+
+// The walker. Each header is copied once and what it lacks is computed as a remainder, so that the
+// rows sum also while other threads allocate.
+
+#include "insight/snapshot.h"
+
+#include <string.h>
+
+#include "base/bits.h"
+#include "core/emergency.h"
+#include "os/os.h"
+
+// Bounds for lists that are read while they change, or from a damaged core.
+#define LIST_MAX ((size_t)1 << 24)
+
+struct walk {
+    struct pm_snapshot *snapshot;
+    const struct pm_reader *reader;
+    struct pm_root root;
+    unsigned unit_bits;  // of the run arenas being walked
+};
+
+static bool get(const struct walk *walk, const void *at, void *to, size_t size) {
+    return walk->reader->read(walk->reader->context, (uintptr_t)at, to, size);
+}
+
+// Calls `visit` with the address of each element of a list whose head stands at `head`.
+static bool each(struct walk *walk, const struct pm_list *head, size_t link_offset,
+                 bool (*visit)(struct walk *, const char *)) {
+    struct pm_list link;
+    if (!get(walk, head, &link, sizeof link)) {
+        return false;
+    }
+    for (size_t i = 0; link.next != head; i++) {
+        const char *const element = (const char *)link.next - link_offset;
+        if (i == LIST_MAX || !visit(walk, element) || !get(walk, link.next, &link, sizeof link)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void count_pool(struct walk *walk, const struct pm_pool *pool, size_t bytes) {
+    struct pm_balance *const balance = &walk->snapshot->balance;
+    const unsigned state = pool->shared.state;
+    const size_t size = pool->shared.class < PM_CLASS_COUNT ? pm_classes[pool->shared.class].size : 0;
+    if (state == PM_POOL_UNUSED || state == PM_POOL_FREE || state == PM_POOL_PURGING || size == 0) {
+        const size_t touched =
+            state == PM_POOL_UNUSED ? 0 : pm_round_up(pool->owned.touched, pm_os_page_size());
+        balance->pools_resident += pm_min(touched, bytes);
+        balance->pools_purged += bytes - pm_min(touched, bytes);
+        return;
+    }
+    const size_t end = pm_min(pool->owned.end, bytes), carved = pm_min(pool->shared.carved, end);
+    const size_t others = (state == PM_POOL_CURRENT) + (pool->shared.remote >> PM_REMOTE_COUNT_SHIFT);
+    const size_t used = pool->owned.used > others ? pool->owned.used - others : 0;
+    const size_t live = pm_min(used, carved / size);
+    balance->blocks_in_use += live * size;
+    balance->blocks_free += carved - live * size;
+    balance->never_carved += end - carved;
+    balance->quantization += bytes - end;
+    struct pm_class_use *const use = &walk->snapshot->classes[pool->shared.class];
+    use->pools++;
+    use->in_use += live;
+    use->available += end / size - live;
+}
+
+static bool visit_arena(struct walk *walk, const char *at) {
+    struct pm_arena_head head;
+    if (!get(walk, at, &head, sizeof head) ||
+        (head.bits != PM_SMALL_POOL_BITS && head.bits != PM_MEDIUM_POOL_BITS)) {
+        return false;
+    }
+    const size_t bytes = PM_POOL_BYTES(head.bits), count = PM_ARENA_POOLS(head.bits) - 1;
+    for (size_t i = 1; i <= count; i++) {
+        struct pm_pool pool = {.shared.state = PM_POOL_UNUSED};
+        const bool opened = (head.opened >> i & 1) != 0;
+        if (opened && !get(walk, at + i * sizeof pool, &pool, sizeof pool)) {
+            return false;
+        }
+        count_pool(walk, &pool, bytes);
+    }
+    walk->snapshot->balance.arena_headers += PM_SLOT_BYTES - count * bytes;
+    walk->snapshot->mapped += PM_SLOT_BYTES;
+    walk->snapshot->pool_arenas++;
+    return true;
+}
+
+static bool visit_run_arena(struct walk *walk, const char *at) {
+    struct pm_balance *const balance = &walk->snapshot->balance;
+    const struct pm_run_arena *const arena = (const struct pm_run_arena *)at;
+    const unsigned unit_bits = walk->unit_bits;
+    size_t counted = 1;
+    while (counted < PM_ARENA_UNITS) {
+        struct pm_run run;
+        uint8_t state;
+        if (!get(walk, &arena->run[counted], &run, sizeof run) ||
+            !get(walk, &arena->state[counted], &state, sizeof state)) {
+            return false;
+        }
+        const size_t units = pm_min(pm_max(run.units, 1), PM_ARENA_UNITS - counted);
+        if (state == PM_UNIT_USED) {
+            balance->runs_in_use += units << unit_bits;
+        } else {
+            const size_t resident = pm_min(run.resident, units);
+            balance->runs_resident += resident << unit_bits;
+            balance->runs_purged += (units - resident) << unit_bits;
+        }
+        counted += units;
+    }
+    balance->run_headers += (size_t)1 << unit_bits;
+    walk->snapshot->mapped += PM_ARENA_UNITS << unit_bits;
+    walk->snapshot->run_arenas++;
+    return true;
+}
+
+static bool visit_huge(struct walk *walk, const char *at) {
+    struct pm_huge huge;
+    if (!get(walk, at, &huge, sizeof huge)) {
+        return false;
+    }
+    const bool used = huge.state == PM_HUGE_USED;
+    *(used ? &walk->snapshot->balance.huge_in_use : &walk->snapshot->balance.huge_cached) += huge.size;
+    *(used ? &walk->snapshot->huge_blocks : &walk->snapshot->huge_cached) += 1;
+    walk->snapshot->mapped += huge.size;
+    return true;
+}
+
+static bool visit_heap(struct walk *walk, const char *at) {
+    uint64_t misses;
+    if (!get(walk, at + offsetof(struct pm_heap, misses), &misses, sizeof misses)) {
+        return false;
+    }
+    walk->snapshot->heaps++;
+    walk->snapshot->misses += misses;
+    return true;
+}
+
+static bool same_layout(const struct pm_root *root) {
+    return memcmp(root->magic, PM_ROOT_MAGIC, sizeof PM_ROOT_MAGIC) == 0 &&
+           root->version == PM_ROOT_VERSION && root->bytes == sizeof *root &&
+           root->arenas_bytes == sizeof(struct pm_arenas) &&
+           root->pool_bytes == sizeof(struct pm_pool) &&
+           root->runs_bytes == sizeof(struct pm_runs) &&
+           root->run_arena_bytes == sizeof(struct pm_run_arena) &&
+           root->huge_bytes == sizeof(struct pm_huge) && root->heap_bytes == sizeof(struct pm_heap);
+}
+
+bool pm_snapshot_read(struct pm_snapshot *snapshot, const struct pm_reader *reader, uintptr_t at) {
+    struct walk walk = {.snapshot = snapshot, .reader = reader};
+    memset(snapshot, 0, sizeof *snapshot);
+    if (!get(&walk, (const void *)at, &walk.root, sizeof walk.root) || !same_layout(&walk.root)) {
+        return false;
+    }
+    const struct pm_root *const root = &walk.root;
+    for (unsigned kind = 0; kind < PM_ARENAS_COUNT; kind++) {
+        size_t made;
+        if (!get(&walk, &root->arenas[kind].made, &made, sizeof made) ||
+            !each(&walk, &root->arenas[kind].every, offsetof(struct pm_arena_head, every),
+                  visit_arena)) {
+            return false;
+        }
+        snapshot->pool_arenas_made += made;
+    }
+    struct pm_meta meta;
+    if (!get(&walk, root->meta, &meta, sizeof meta)) {
+        return false;
+    }
+    snapshot->balance.metadata += meta.mapped;
+    snapshot->mapped += meta.mapped;
+    for (unsigned kind = 0; kind < PM_RUNS_COUNT; kind++) {
+        if (!get(&walk, &root->runs[kind].unit_bits, &walk.unit_bits, sizeof walk.unit_bits) ||
+            walk.unit_bits > PM_SLOT_BITS ||
+            !each(&walk, &root->runs[kind].every, offsetof(struct pm_run_arena, every),
+                  visit_run_arena)) {
+            return false;
+        }
+    }
+    return each(&walk, &root->huge_blocks->used, offsetof(struct pm_huge, link), visit_huge) &&
+           each(&walk, &root->huge_blocks->cached, offsetof(struct pm_huge, link), visit_huge) &&
+           each(&walk, &root->heaps->every, offsetof(struct pm_heap, every), visit_heap);
+}
+
+static bool read_own(void *context, uintptr_t at, void *to, size_t size) {
+    (void)context;
+    memcpy(to, (const void *)at, size);
+    return true;
+}
+
+bool pm_snapshot_own(struct pm_snapshot *snapshot) {
+    struct pm_lock *const locks[] = {
+        &pm_heaps.lock,
+        &pm_arenas[PM_ARENAS_SMALL].lock,
+        &pm_arenas[PM_ARENAS_MEDIUM].lock,
+        &pm_runs[PM_RUNS_SMALL].lock,
+        &pm_runs[PM_RUNS_LARGE].lock,
+        &pm_huge_blocks.lock,
+    };
+    enum { LOCK_COUNT = sizeof locks / sizeof locks[0] };
+    bool taken[LOCK_COUNT];
+    // A handler that interrupted a miss holds some of them already.
+    for (unsigned i = 0; i < LOCK_COUNT; i++) {
+        taken[i] = !pm_lock_mine(locks[i]);
+        if (taken[i]) {
+            pm_lock(locks[i]);
+        }
+    }
+    const struct pm_reader reader = {.read = read_own};
+    const bool done = pm_snapshot_read(snapshot, &reader, (uintptr_t)&pm_root);
+    for (unsigned i = LOCK_COUNT; i > 0; i--) {
+        if (taken[i - 1]) {
+            pm_unlock(locks[i - 1]);
+        }
+    }
+    size_t mapped, used;
+    pm_emergency_count(&mapped, &used);
+    snapshot->balance.metadata += mapped;
+    snapshot->mapped += mapped;
+    return done;
+}
