@@ -157,10 +157,11 @@ static void audit_runs(struct audit *audit, const struct pm_runs *runs) {
             const bool free = state == PM_UNIT_FREE;
             check(audit, run->units >= 1 && unit + run->units <= PM_ARENA_UNITS,
                   "runs fill their arena", run);
-            check(audit, free || state == PM_UNIT_USED, "a run starts FREE or USED", run);
+            check(audit, free || state == PM_UNIT_USED || state == PM_UNIT_PURGING,
+                  "a run starts FREE, USED or PURGING", run);
             check(audit, !(free && after_free), "no two free runs are neighbours", run);
             for (size_t i = 1; i < run->units && unit + i < PM_ARENA_UNITS; i++) {
-                check(audit, arena->state[unit + i] == (free ? PM_UNIT_FREE : PM_UNIT_INNER),
+                check(audit, arena->state[unit + i] == (state == PM_UNIT_USED ? PM_UNIT_INNER : state),
                       "the later units of a run say so", run);
             }
             if (free) {
@@ -170,7 +171,7 @@ static void audit_runs(struct audit *audit, const struct pm_runs *runs) {
                       "a resident free run is listed by its age", run);
                 resident += run->resident;
                 empty += run->units == PM_ARENA_UNITS - 1;
-            } else {
+            } else if (state == PM_UNIT_USED) {
                 used += run->units;
             }
             after_free = free;

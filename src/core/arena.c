@@ -7,6 +7,8 @@
 
 #include "core/arena.h"
 
+#include <string.h>
+
 #include "base/bits.h"
 #include "core/clock.h"
 #include "core/random.h"
@@ -72,6 +74,17 @@ static void change_free(struct pm_arenas *arenas, struct pm_arena *arena, uint64
     list_arena(arenas, arena);
 }
 
+static void list_resident(struct pm_arenas *arenas, struct pm_pool *pool, uint32_t now) {
+    pool->owned.freed_at = now;
+    pm_list_push_front(&arenas->resident, &pool->owned.link);
+    arenas->resident_bytes += pool->owned.touched;
+}
+
+static void unlist_resident(struct pm_arenas *arenas, struct pm_pool *pool) {
+    pm_list_remove(&pool->owned.link);
+    arenas->resident_bytes -= pool->owned.touched;
+}
+
 static void add_arena(struct pm_arenas *arenas, struct pm_arena *arena) {
     const unsigned count = (unsigned)PM_ARENA_POOLS(arenas->bits) - 1;
     arena->head.bits = arenas->bits;
@@ -94,8 +107,7 @@ static void remove_arena(struct pm_arenas *arenas, struct pm_arena *arena) {
     for (uint64_t left = arena->head.opened; left != 0; left &= left - 1) {
         struct pm_pool *const pool = (struct pm_pool *)arena + pm_lowest_bit(left);
         if (pool->owned.link.next != NULL) {
-            pm_list_remove(&pool->owned.link);
-            arenas->resident_bytes -= pool->owned.touched;
+            unlist_resident(arenas, pool);
             pm_keep_purged(&arenas->keep, pool->owned.touched);
         }
     }
@@ -103,15 +115,19 @@ static void remove_arena(struct pm_arenas *arenas, struct pm_arena *arena) {
     pm_list_remove(&arena->head.every);
     arenas->count--;
     arenas->unmade++;
-    pm_map_mark(arena, PM_SLOT_BYTES, PM_SLOT_NONE, PM_SLOT_NONE);
+    pm_map_mark(arena, PM_SLOT_BYTES, PM_SLOT_TOMBSTONE, PM_SLOT_TOMBSTONE);
 }
 
-static void unmap_arena(struct pm_arenas *arenas, struct pm_arena *arena) {
-    if (pm_os_unmap(arena, PM_SLOT_BYTES) != 0) {
-        // The process has as many mappings as it may have: the arena stays, as a new one.
-        pm_os_purge(arena, PM_SLOT_BYTES);
-        add_arena(arenas, arena);
+// False when the process has as many mappings as it may have: the arena stays, as a new one.
+static bool unmap_arena(struct pm_arenas *arenas, struct pm_arena *arena) {
+    if (pm_os_unmap(arena, PM_SLOT_BYTES) == 0) {
+        return true;
     }
+    if (pm_os_purge(arena, PM_SLOT_BYTES) != 0) {
+        memset(arena, 0, PM_ARENA_POOLS(arenas->bits) * sizeof(struct pm_pool));
+    }
+    add_arena(arenas, arena);
+    return false;
 }
 
 // What to purge: the oldest resident pools, while they exceed `keep` bytes or are older than the
@@ -144,8 +160,7 @@ static void choose_purge(struct pm_arenas *arenas, const struct surplus *surplus
             chosen->arena = arena;
             return;
         }
-        pm_list_remove(&pool->owned.link);
-        arenas->resident_bytes -= pool->owned.touched;
+        unlist_resident(arenas, pool);
         pm_keep_purged(&arenas->keep, pool->owned.touched);
         change_free(arenas, arena, arena->head.free & ~pool_bit(pool));
         pm_set(&pool->shared.state, PM_POOL_PURGING);
@@ -158,44 +173,47 @@ static void choose_purge(struct pm_arenas *arenas, const struct surplus *surplus
     }
 }
 
-static size_t purge_chosen(struct pm_arenas *arenas, const struct purge *chosen) {
+// The OS refuses to purge locked pages (mlock): such a pool stays resident, as if freed just now.
+static size_t purge_chosen(struct pm_arenas *arenas, const struct purge *chosen, uint32_t now) {
     size_t bytes = 0;
     for (unsigned i = 0; i < chosen->count; i++) {
         struct pm_pool *const pool = chosen->pool[i];
         const size_t touched = pm_round_up(pool->owned.touched, pm_os_page_size());
-        pm_os_purge((void *)pm_pool_base(pool), touched);
-        bytes += touched;
+        if (pm_os_purge((void *)pm_pool_base(pool), touched) == 0) {
+            pm_set(&pool->owned.touched, 0);
+            bytes += touched;
+        }
     }
     if (chosen->count != 0) {
         pm_lock(&arenas->lock);
         for (unsigned i = 0; i < chosen->count; i++) {
             struct pm_pool *const pool = chosen->pool[i];
             struct pm_arena *const arena = pm_arena_of(pool);
-            pm_set(&pool->owned.touched, 0);
             pm_set(&pool->shared.state, PM_POOL_FREE);
+            if (pool->owned.touched != 0) {
+                list_resident(arenas, pool, now);
+            }
             change_free(arenas, arena, arena->head.free | pool_bit(pool));
         }
         pm_unlock(&arenas->lock);
     }
-    if (chosen->arena != NULL) {
-        unmap_arena(arenas, chosen->arena);
+    if (chosen->arena != NULL && unmap_arena(arenas, chosen->arena)) {
         bytes += PM_SLOT_BYTES;
     }
     return bytes;
 }
 
 static size_t purge(struct pm_arenas *arenas, struct surplus surplus) {
-    size_t bytes = 0;
-    for (;;) {
+    size_t bytes = 0, gained;
+    do {
         struct purge chosen;
         pm_lock(&arenas->lock);
         choose_purge(arenas, &surplus, &chosen);
         pm_unlock(&arenas->lock);
-        if (chosen.count == 0 && chosen.arena == NULL) {
-            return bytes;
-        }
-        bytes += purge_chosen(arenas, &chosen);
-    }
+        gained = purge_chosen(arenas, &chosen, surplus.now);
+        bytes += gained;
+    } while (gained != 0);
+    return bytes;
 }
 
 size_t pm_arenas_trim(void) {
@@ -213,8 +231,7 @@ static struct pm_pool *take_free(struct pm_arenas *arenas) {
     if (!pm_list_empty(&arenas->resident)) {
         pool = PM_LIST_ENTRY(arenas->resident.next, struct pm_pool, owned.link);
         arena = pm_arena_of(pool);
-        pm_list_remove(&pool->owned.link);
-        arenas->resident_bytes -= pool->owned.touched;
+        unlist_resident(arenas, pool);
     } else if (arenas->filled != 0) {
         pm_keep_missed(&arenas->keep, PM_POOL_BYTES(arenas->bits));
         const struct pm_list *const fullest = &arenas->by_free[pm_lowest_bit(arenas->filled) + 1];
@@ -279,9 +296,7 @@ void pm_arena_give_back(struct pm_pool *pool) {
     pm_set(&pool->shared.owner, PM_OWNER_ARENA);
     pm_lock(&arenas->lock);
     pm_set(&pool->shared.state, PM_POOL_FREE);
-    pool->owned.freed_at = now;
-    pm_list_push_front(&arenas->resident, &pool->owned.link);
-    arenas->resident_bytes += pool->owned.touched;
+    list_resident(arenas, pool, now);
     arenas->taken--;
     change_free(arenas, arena, arena->head.free | pool_bit(pool));
     const size_t keep = pm_keep_limit(&arenas->keep, arenas->taken << arenas->bits, now);

@@ -56,6 +56,21 @@ PM_INLINE pm_class pm_class_of(size_t n) {
     return (pm_class)(lane < linear ? exact + (lane - exact - 1) / 4 : exact + 8 + lane - linear);
 }
 
+// Can a pool serve n bytes (not 0) at a multiple of align, a power of two?
+PM_INLINE bool pm_class_can_align(size_t align, size_t n) {
+    return align <= PM_MEDIUM_MAX && n <= PM_MEDIUM_MAX && pm_round_up(n, align) <= PM_MEDIUM_MAX;
+}
+
+// Then: the first class whose blocks all lie at multiples of align, pools being aligned themselves.
+// There is one: the power of two that is not below both.
+PM_INLINE pm_class pm_class_aligned(size_t align, size_t n) {
+    pm_class class = pm_class_of(pm_round_up(n, align));
+    while ((pm_classes[class].size & (align - 1)) != 0) {
+        class++;
+    }
+    return class;
+}
+
 // Bits of the pools that hold blocks of a class.
 PM_INLINE unsigned pm_class_pool_bits(pm_class class) {
     return class < PM_CLASS_SMALL_COUNT ? PM_SMALL_POOL_BITS : PM_MEDIUM_POOL_BITS;

@@ -68,29 +68,19 @@ static void *default_malloc(size_t n, bool zero) {
     return block;
 }
 
-// The first class of at least n bytes whose blocks all lie at multiples of align. There is one:
-// the power of two that is not below both.
-static pm_class aligned_class(size_t align, size_t n) {
-    pm_class class = pm_class_of(pm_round_up(n, align));
-    while (pm_classes[class].size % align != 0) {
-        class++;
-    }
-    return class;
-}
-
 static void *default_aligned(size_t align, size_t n) {
     const size_t least = pm_max(n, 1);
-    const bool in_pool = align <= PM_MEDIUM_MAX && pm_round_up(least, align) <= PM_MEDIUM_MAX;
+    const bool in_pool = pm_class_can_align(align, least);
     void *block;
     do {
         bool clean;
-        block = in_pool ? (void *)pool_block(aligned_class(align, least))
+        block = in_pool ? (void *)pool_block(pm_class_aligned(align, least))
                         : large_block(least, align, &clean);
     } while (PM_UNLIKELY(block == NULL) && reclaim());
     return block;
 }
 
-// What an address is whose slot is no arena and not the start of a huge block; *usable is set for
+// What an address is whose slot is no arena, and where no huge block starts; *usable is set for
 // blocks of libc's and of the emergency memory.
 static enum pm_verdict elsewhere(const void *at, size_t *usable) {
     enum pm_verdict verdict;
@@ -103,6 +93,7 @@ static enum pm_verdict elsewhere(const void *at, size_t *usable) {
         return verdict;
     }
     switch (pm_map_kind(at)) {
+    case PM_SLOT_HUGE:
     case PM_SLOT_HUGE_INNER:
         // Behind a huge block's end the slot is not ours.
         pm_huge_size(at, &verdict);
@@ -130,6 +121,7 @@ static enum pm_verdict pool_free(void *block, unsigned bits) {
 }
 
 static enum pm_verdict default_free(void *block) {
+    enum pm_verdict verdict = PM_STRAY;
     size_t usable;
     switch (pm_map_kind(block)) {
     case PM_SLOT_SMALL:
@@ -141,12 +133,16 @@ static enum pm_verdict default_free(void *block) {
     case PM_SLOT_LARGE_RUNS:
         return pm_run_free(&pm_runs[PM_RUNS_LARGE], block);
     case PM_SLOT_HUGE:
-        return pm_huge_free(block);
-    default: {
-        const enum pm_verdict verdict = elsewhere(block, &usable);
+        verdict = pm_huge_free(block);
+        break;
+    default:
+        break;
+    }
+    if (verdict == PM_STRAY) {
+        verdict = elsewhere(block, &usable);
         return verdict == PM_DONE ? pm_emergency_free(block) : verdict;
     }
-    }
+    return verdict;
 }
 
 static size_t pool_size(const void *block, unsigned bits, enum pm_verdict *verdict) {
@@ -166,11 +162,16 @@ static size_t default_usable_size(const void *block, enum pm_verdict *verdict) {
     case PM_SLOT_LARGE_RUNS:
         return pm_run_size(&pm_runs[PM_RUNS_LARGE], block, verdict);
     case PM_SLOT_HUGE:
-        return pm_huge_size(block, verdict);
+        usable = pm_huge_size(block, verdict);
+        break;
     default:
-        *verdict = elsewhere(block, &usable);
-        return usable;
+        *verdict = PM_STRAY;
+        break;
     }
+    if (*verdict == PM_STRAY) {
+        *verdict = elsewhere(block, &usable);
+    }
+    return usable;
 }
 
 // True when a block of `size` bytes may go on as one of n: as it is, or after its structure has
@@ -186,7 +187,7 @@ static bool fits_in_place(void *block, size_t size, size_t n) {
     case PM_SLOT_HUGE:
         return false;
     default:
-        return n <= size && n > size / 2;
+        return n <= size && (n > size / 2 || size == PM_BLOCK_ALIGN);
     }
 }
 
@@ -199,10 +200,15 @@ static void *default_realloc(void *block, size_t n, enum pm_verdict *verdict) {
         if (fits_in_place(block, size, n)) {
             return block;
         }
+        void *moved = NULL;
         if (pm_map_kind(block) == PM_SLOT_HUGE && n > pm_run_max(PM_RUNS_LARGE)) {
-            return pm_huge_resize(block, n);
+            moved = pm_huge_resize(block, n);
+            if (moved != NULL) {
+                return moved;
+            }
         }
-        void *const moved = default_malloc(n, false);
+        // Also when the OS could not move the pages, as where the program has split the mapping.
+        moved = default_malloc(n, false);
         if (moved == NULL && n <= size) {
             return block;
         }

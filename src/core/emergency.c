@@ -14,15 +14,10 @@
 #include "config/limits.h"
 #include "os/os.h"
 
-#define CHUNK_COUNT 64
 #define IN_USE UINT64_C(0x656d657267656e63)
 #define FREED UINT64_C(0x6672656564626c6b)
 
-struct chunk {
-    size_t size;
-    uint64_t state;  // blocks in use << USED_BITS | bytes used; atomic
-};
-
+// The state of a chunk: blocks in use << USED_BITS | bytes used.
 #define USED_BITS 44
 #define USED_MASK ((UINT64_C(1) << USED_BITS) - 1)
 #define ONE_BLOCK (UINT64_C(1) << USED_BITS)
@@ -33,25 +28,25 @@ struct block_head {
     size_t size;
 };
 
-static struct chunk *chunks[CHUNK_COUNT];
+struct pm_emergency_chunk *pm_emergency_chunks[PM_EMERGENCY_CHUNKS];
 
 // Later chunks are larger, so that a thread which jumped out of the library for good can go on.
 static size_t chunk_size(unsigned i, size_t need) {
     const size_t usual = PM_EMERGENCY_BYTES << i / 4;
-    return pm_round_up(pm_max(usual, sizeof(struct chunk) + need), pm_os_page_size());
+    return pm_round_up(pm_max(usual, sizeof(struct pm_emergency_chunk) + need), pm_os_page_size());
 }
 
-static struct chunk *chunk_at(unsigned i, size_t need) {
-    struct chunk *chunk = __atomic_load_n(&chunks[i], __ATOMIC_ACQUIRE);
+static struct pm_emergency_chunk *chunk_at(unsigned i, size_t need) {
+    struct pm_emergency_chunk *chunk = __atomic_load_n(&pm_emergency_chunks[i], __ATOMIC_ACQUIRE);
     if (chunk == NULL) {
         const size_t size = chunk_size(i, need);
-        struct chunk *const fresh = pm_os_map(NULL, size);
+        struct pm_emergency_chunk *const fresh = pm_os_map(NULL, size);
         if (fresh == NULL) {
             return NULL;
         }
         fresh->size = size;
         fresh->state = sizeof *fresh;
-        if (__atomic_compare_exchange_n(&chunks[i], &chunk, fresh, false, __ATOMIC_ACQ_REL,
+        if (__atomic_compare_exchange_n(&pm_emergency_chunks[i], &chunk, fresh, false, __ATOMIC_ACQ_REL,
                                         __ATOMIC_ACQUIRE)) {
             return fresh;
         }
@@ -61,7 +56,7 @@ static struct chunk *chunk_at(unsigned i, size_t need) {
 }
 
 // Takes `need` bytes of the chunk; 0 when it has not as many.
-static size_t cut(struct chunk *chunk, size_t need) {
+static size_t cut(struct pm_emergency_chunk *chunk, size_t need) {
     uint64_t state = pm_get(&chunk->state);
     do {
         if ((state & USED_MASK) + need > chunk->size) {
@@ -72,7 +67,7 @@ static size_t cut(struct chunk *chunk, size_t need) {
     return state & USED_MASK;
 }
 
-static void put_back(struct chunk *chunk) {
+static void put_back(struct pm_emergency_chunk *chunk) {
     uint64_t state = pm_get(&chunk->state), left;
     do {
         left = state - ONE_BLOCK;
@@ -86,8 +81,8 @@ static void put_back(struct chunk *chunk) {
 void *pm_emergency_malloc(size_t n, size_t align) {
     align = pm_max(align, PM_BLOCK_ALIGN);
     const size_t need = pm_round_up(n, PM_BLOCK_ALIGN) + sizeof(struct block_head) + align;
-    for (unsigned i = 0; i < CHUNK_COUNT; i++) {
-        struct chunk *const chunk = chunk_at(i, need);
+    for (unsigned i = 0; i < PM_EMERGENCY_CHUNKS; i++) {
+        struct pm_emergency_chunk *const chunk = chunk_at(i, need);
         const size_t at = chunk == NULL ? 0 : cut(chunk, need);
         if (at != 0) {
             const uintptr_t from = (uintptr_t)chunk + at + sizeof(struct block_head);
@@ -104,9 +99,9 @@ void *pm_emergency_malloc(size_t n, size_t align) {
     return NULL;
 }
 
-static struct chunk *chunk_of(const void *at) {
-    for (unsigned i = 0; i < CHUNK_COUNT; i++) {
-        struct chunk *const chunk = __atomic_load_n(&chunks[i], __ATOMIC_ACQUIRE);
+static struct pm_emergency_chunk *chunk_of(const void *at) {
+    for (unsigned i = 0; i < PM_EMERGENCY_CHUNKS; i++) {
+        struct pm_emergency_chunk *const chunk = __atomic_load_n(&pm_emergency_chunks[i], __ATOMIC_ACQUIRE);
         if (chunk == NULL) {
             return NULL;
         }
@@ -128,7 +123,7 @@ static enum pm_verdict prove(const void *block) {
     if ((uintptr_t)block % PM_BLOCK_ALIGN != 0) {
         return PM_UNALIGNED;
     }
-    if (offset < sizeof(struct chunk) + sizeof *head) {
+    if (offset < sizeof(struct pm_emergency_chunk) + sizeof *head) {
         return PM_NEVER_HANDED_OUT;
     }
     return head->state == IN_USE ? PM_DONE : head->state == FREED ? PM_DOUBLE_FREE : PM_INSIDE;
@@ -146,12 +141,4 @@ enum pm_verdict pm_emergency_free(void *block) {
 size_t pm_emergency_size(const void *block, enum pm_verdict *verdict) {
     *verdict = prove(block);
     return *verdict == PM_DONE ? ((const struct block_head *)block - 1)->size : 0;
-}
-
-void pm_emergency_count(size_t *mapped, size_t *used) {
-    *mapped = *used = 0;
-    for (unsigned i = 0; i < CHUNK_COUNT && pm_get(&chunks[i]) != NULL; i++) {
-        *mapped += chunks[i]->size;
-        *used += pm_get(&chunks[i]->state) & USED_MASK;
-    }
 }

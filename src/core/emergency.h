@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "core/verdict.h"
 
@@ -22,7 +23,14 @@ bool pm_emergency_owns(const void *at);
 enum pm_verdict pm_emergency_free(void *block);
 size_t pm_emergency_size(const void *block, enum pm_verdict *verdict);
 
-// Bytes mapped and bytes used.
-void pm_emergency_count(size_t *mapped, size_t *used);
+// What the memory is cut from; published once, never taken away.
+#define PM_EMERGENCY_CHUNKS 64
+
+struct pm_emergency_chunk {
+    size_t size;
+    uint64_t state;  // blocks in use and bytes used; atomic
+};
+
+extern struct pm_emergency_chunk *pm_emergency_chunks[PM_EMERGENCY_CHUNKS];
 
 #endif

@@ -234,12 +234,16 @@ uintptr_t pm_heap_malloc(struct pm_heap *heap, pm_class class, uintptr_t *damage
     return block;
 }
 
-void pm_heap_pool_emptied(struct pm_pool *pool) {
+bool pm_heap_pool_emptied(struct pm_pool *pool) {
     struct pm_heap *const heap = pool->shared.owner;
+    if (pm_get(&pool->shared.state) != PM_POOL_LISTED) {
+        return false;
+    }
     pm_lock(&heap->lock);
     pm_list_remove(&pool->owned.link);
-    pm_unlock(&heap->lock);
     give_back(pool);
+    pm_unlock(&heap->lock);
+    return true;
 }
 
 // An owned pool, off its bin and its lanes -> ABANDONED or FREE.
@@ -391,10 +395,8 @@ enum pm_verdict pm_heap_free(struct pm_heap *heap, void *at, unsigned bits) {
         }
     }
     if (heap != NULL && pm_get(&pool->shared.owner) == heap) {
-        if (pm_pool_push(pool, block)) {
-            pm_heap_pool_emptied(pool);
-        }
-        return PM_DONE;
+        const bool last = pm_pool_push(pool, block);
+        return last && !pm_heap_pool_emptied(pool) ? PM_DOUBLE_FREE : PM_DONE;
     }
     free_remote(heap, pool, block);
     return PM_DONE;

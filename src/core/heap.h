@@ -74,8 +74,9 @@ uintptr_t pm_heap_malloc(struct pm_heap *heap, pm_class class, uintptr_t *damage
 // a pool that is nobody's stays so). Anything but PM_DONE changed nothing.
 enum pm_verdict pm_heap_free(struct pm_heap *heap, void *block, unsigned bits);
 
-// The rare ends of a local free that has been done: the pool lost its last block.
-void pm_heap_pool_emptied(struct pm_pool *pool);
+// The rare end of a local free that has been done: the pool's count of used blocks has reached 0.
+// False when that can't be: more blocks were freed than were handed out.
+bool pm_heap_pool_emptied(struct pm_pool *pool);
 
 // Is this a block in use, in a pool arena? If not, what else. Reads only.
 enum pm_verdict pm_heap_prove(const void *block, unsigned bits);

@@ -322,10 +322,10 @@ size_t pm_huge_trim(void) {
 
 size_t pm_huge_size(const void *at, enum pm_verdict *verdict) {
     struct pm_huge *huge;
-    pm_lock(&pm_huge_blocks.lock);
+    const bool taken = pm_lock_unless_mine(&pm_huge_blocks.lock);
     *verdict = prove(at, &huge);
     const size_t size = *verdict == PM_DONE ? huge->size : 0;
-    pm_unlock(&pm_huge_blocks.lock);
+    pm_unlock_if(&pm_huge_blocks.lock, taken);
     return size;
 }
 

@@ -60,7 +60,7 @@ static bool in_thread_arena(uintptr_t block, size_t size) {
     struct arena_heap head;
     return pm_os_peek((const void *)heap, &head, sizeof head) && head.size <= ARENA_HEAP_BYTES &&
            head.size % pm_os_page_size() == 0 && head.writable <= ARENA_HEAP_BYTES &&
-           head.arena % PM_BLOCK_ALIGN == 0 && head.arena > heap % ARENA_HEAP_BYTES &&
+           head.arena % PM_BLOCK_ALIGN == 0 && head.arena != 0 &&
            block - heap >= sizeof head && block - HEAD_BYTES + size <= heap + head.size;
 }
 

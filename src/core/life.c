@@ -95,34 +95,66 @@ static void for_all_locks(void (*act)(struct pm_lock *)) {
 
 // A handler that forks after it interrupted a miss finds locks that its own thread holds, and
 // structures in the middle of a change: then nothing is taken, and the child adopts nothing.
-static bool interrupted(void) {
-    const struct pm_heap *const heap = pm_thread.heap;
-    return pm_thread.fast == PM_BUSY_HEAP &&
-           (heap == NULL || heap == PM_HEAP_ENDED || heap->in_miss);
+static bool has_heap(void) {
+    return pm_thread.heap != NULL && pm_thread.heap != PM_HEAP_ENDED;
 }
 
+static bool interrupted(void) {
+    return pm_thread.fast == PM_BUSY_HEAP && (!has_heap() || pm_thread.heap->in_miss);
+}
+
+// Whether the calling thread has taken the locks for a fork. Written under all of them.
+static uint64_t forker;
+
+static bool is_forking(void) {
+    return pm_get(&forker) == pm_lock_self();
+}
+
+// Between these, the thread is busy: what other libraries' handlers allocate is served elsewhere.
 void pm_life_before_fork(void) {
-    if (pm_life_started() && !interrupted()) {
-        for_all_locks(pm_lock);
+    if (!pm_life_started() || interrupted()) {
+        return;
     }
+    for_all_locks(pm_lock);
+    pm_set(&forker, pm_lock_self());
+    pm_set(&pm_thread.fast, PM_BUSY_HEAP);
+    if (has_heap()) {
+        pm_thread.heap->in_miss = true;
+    }
+}
+
+static void end_fork(void) {
+    pm_set(&forker, 0);
+    if (has_heap()) {
+        pm_thread.heap->in_miss = false;
+    }
+}
+
+static void not_busy(void) {
+    pm_signal_fence();
+    pm_set(&pm_thread.fast, has_heap() ? pm_thread.heap : PM_NO_HEAP);
 }
 
 void pm_life_after_fork_in_parent(void) {
-    if (pm_life_started() && !interrupted()) {
+    if (is_forking()) {
+        end_fork();
         for_all_locks(pm_unlock);
+        not_busy();
     }
 }
 
-// The other threads are gone: at any point of a fast path, which loses at most a block each, but
-// in no miss, since those hold a lock.
+// The other threads are gone: at any point of a fast path, which loses at most a block each, or of
+// a purge or a mapping between two locks, which loses what it had in hands.
 void pm_life_after_fork_in_child(void) {
     if (!pm_life_started()) {
         return;
     }
+    const bool forking = is_forking();
     for_all_locks(pm_lock_reset);
-    if (interrupted()) {
+    if (!forking) {
         return;
     }
+    end_fork();
     PM_LIST_EACH(link, &pm_heaps.every) {
         struct pm_heap *const heap = PM_LIST_ENTRY(link, struct pm_heap, every);
         if (heap != pm_thread.heap && heap != &pm_ended_heap && !heap->ended) {
@@ -130,7 +162,8 @@ void pm_life_after_fork_in_child(void) {
             pm_heap_close(heap);
         }
     }
-    if (pm_thread.heap != NULL && pm_thread.heap != PM_HEAP_ENDED) {
+    if (has_heap()) {
         pm_thread.heap->tid = pm_os_tid();
     }
+    not_busy();
 }

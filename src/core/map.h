@@ -3,7 +3,7 @@
 
 // The address map: which kind of memory of ours lies in each slot of the address space.
 //
-// All that we map starts at a slot boundary, and a slot holds memory of one kind. The map has two
+// All that we map for blocks starts at a slot boundary, and a slot holds blocks of one kind. The map has two
 // levels, a root in zeroed static memory and leaves of a byte a slot; it costs nothing until used.
 // A kind is written before the first block of its slot is handed out and read by threads that were
 // handed a block (or were given something that is none: every value is then as good as another), so

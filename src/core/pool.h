@@ -15,7 +15,7 @@
 //
 // States, and the functions that change them:
 //
-//     FREE -> CURRENT            pm_arena_take, then the heap (core/heap.c: set_current)
+//     UNUSED, FREE -> CURRENT    pm_arena_take, then the heap (core/heap.c: set_current)
 //     CURRENT -> FULL            detach: no block is left, the pool leaves its heap
 //     FULL, ABANDONED -> LISTED  adopt: a free of one of its blocks takes it for the freeing heap,
 //                                when the pool was last that heap's, or the heap has none listed
@@ -23,7 +23,9 @@
 //     LISTED -> CURRENT          set_current
 //     CURRENT, LISTED -> ABANDONED   abandon: the heap ended
 //     ABANDONED -> CURRENT       take_abandoned: a miss of any heap
-//     LISTED, ABANDONED -> FREE  the last block was freed
+//     LISTED, ABANDONED, FULL -> FREE  the last block was freed
+//     CURRENT -> FREE            pm_heap_trim, abandon: no block was handed out
+//     FREE <-> PURGING           core/arena.c: its pages go back to the OS
 //
 // Equations, audited by check/audit.c. For a pool with an owner, when no free is under way:
 //     carved blocks = blocks on the list + blocks on the remote list + blocks handed out

@@ -5,18 +5,19 @@
 
 #include "core/root.h"
 
-const struct pm_root pm_root = {
+const struct pm_root pm_own_root = {
     .magic = PM_ROOT_MAGIC,
     .version = PM_ROOT_VERSION,
-    .bytes = sizeof pm_root,
+    .bytes = sizeof(struct pm_root),
     .arenas_bytes = sizeof(struct pm_arenas),
     .pool_bytes = sizeof(struct pm_pool),
     .runs_bytes = sizeof(struct pm_runs),
     .run_arena_bytes = sizeof(struct pm_run_arena),
     .huge_bytes = sizeof(struct pm_huge),
     .heap_bytes = sizeof(struct pm_heap),
+    .heaps_bytes = sizeof(struct pm_heaps),
+    .meta_bytes = sizeof(struct pm_meta),
     .slot_bits = PM_SLOT_BITS,
-    .unit_bits = PM_RUN_UNIT_BITS,
     .class_count = PM_CLASS_COUNT,
     .lane_count = PM_LANE_COUNT,
     .classes = pm_classes,
@@ -26,4 +27,7 @@ const struct pm_root pm_root = {
     .heaps = &pm_heaps,
     .meta = &pm_meta,
     .map = &pm_map,
+    .emergency = pm_emergency_chunks,
 };
+
+extern const struct pm_root pm_root __attribute__((alias("pm_own_root")));

@@ -5,6 +5,8 @@
 
 #include "core/run.h"
 
+#include <string.h>
+
 #include "base/atomic.h"
 #include "base/bits.h"
 #include "core/clock.h"
@@ -233,51 +235,51 @@ static struct pm_run *choose_purge(struct pm_runs *runs, const struct surplus *s
     return run;
 }
 
-static void unmap_arena(struct pm_runs *runs, struct pm_run_arena *arena) {
-    if (pm_os_unmap(arena, arena_bytes(runs)) != 0) {
-        // The process has as many mappings as it may have: the arena stays, as a new one.
-        pm_os_purge(arena, arena_bytes(runs));
-        add_arena(runs, arena);
+// False when the process has as many mappings as it may have: the arena stays, as a new one.
+static bool unmap_arena(struct pm_runs *runs, struct pm_run_arena *arena) {
+    if (pm_os_unmap(arena, arena_bytes(runs)) == 0) {
+        return true;
     }
+    if (pm_os_purge(arena, arena_bytes(runs)) != 0) {
+        memset(arena, 0, sizeof *arena);
+        set_dirty(arena, 1, PM_ARENA_UNITS - 1, true);
+    }
+    add_arena(runs, arena);
+    return false;
 }
 
-// Purges the whole pages of a run and puts it back.
-static void purge_run(struct pm_runs *runs, struct pm_run *run) {
+// Purges the whole pages of a run and puts it back. False when the OS refuses, as it does for locked
+// pages (mlock).
+static bool purge_run(struct pm_runs *runs, struct pm_run *run) {
     struct pm_run_arena *const arena = arena_of(runs, run);
     const size_t unit = (size_t)(run - arena->run), count = run->units;
     const size_t page_units = pm_max(pm_os_page_size() >> runs->unit_bits, 1);
     const size_t first = pm_round_up(unit, page_units), end = pm_round_down(unit + count, page_units);
-    if (first < end) {
-        pm_os_purge(address_of(runs, arena, first), (end - first) << runs->unit_bits);
-    }
+    const bool purged =
+        first < end && pm_os_purge(address_of(runs, arena, first),
+                                   (end - first) << runs->unit_bits) == 0;
     pm_lock(&runs->lock);
-    if (first < end) {
+    if (purged) {
         set_dirty(arena, first, end - first, false);
     }
     // Where pages are larger than units, the ends may share theirs with a run in use and stay.
     free_units(runs, arena, unit, count, pm_clock());
     pm_unlock(&runs->lock);
+    return purged;
 }
 
 static size_t purge(struct pm_runs *runs, struct surplus surplus) {
     size_t bytes = 0;
-    // A run that can't be purged to its ends is found again: the number of tries is bounded.
-    for (size_t tries = 0; tries < PM_ARENA_UNITS; tries++) {
+    bool done;
+    do {
         bool whole;
         pm_lock(&runs->lock);
         struct pm_run *const run = choose_purge(runs, &surplus, &whole);
         const size_t units = run == NULL ? 0 : whole ? PM_ARENA_UNITS : run->resident;
         pm_unlock(&runs->lock);
-        if (run == NULL) {
-            break;
-        }
-        bytes += units << runs->unit_bits;
-        if (whole) {
-            unmap_arena(runs, arena_of(runs, run));
-        } else {
-            purge_run(runs, run);
-        }
-    }
+        done = run != NULL && (whole ? unmap_arena(runs, arena_of(runs, run)) : purge_run(runs, run));
+        bytes += done ? units << runs->unit_bits : 0;
+    } while (done);
     return bytes;
 }
 
@@ -332,10 +334,10 @@ enum pm_verdict pm_run_free(struct pm_runs *runs, void *at) {
 }
 
 size_t pm_run_size(struct pm_runs *runs, const void *at, enum pm_verdict *verdict) {
-    pm_lock(&runs->lock);
+    const bool taken = pm_lock_unless_mine(&runs->lock);
     *verdict = prove(runs, at);
     const size_t size = *verdict == PM_DONE ? (size_t)arena_of(runs, at)->run[unit_of(runs, at)].units : 0;
-    pm_unlock(&runs->lock);
+    pm_unlock_if(&runs->lock, taken);
     return size << runs->unit_bits;
 }
 
@@ -367,10 +369,15 @@ bool pm_run_resize(struct pm_runs *runs, void *at, size_t n) {
     return done;
 }
 
-size_t pm_run_around(const struct pm_runs *runs, const void *at, const void **start) {
+size_t pm_run_around(const struct pm_runs *runs, const void *at, const void **start, bool *free) {
     const struct pm_run_arena *const arena = arena_of(runs, at);
     size_t unit = unit_of(runs, at);
-    while (unit > 0 && pm_get(&arena->state[unit]) == PM_UNIT_INNER) {
+    *free = pm_get(&arena->state[unit]) == PM_UNIT_FREE;
+    while (unit > 1 && pm_get(&arena->state[unit]) != PM_UNIT_USED &&
+           pm_get(&arena->state[unit - 1]) == pm_get(&arena->state[unit])) {
+        unit--;
+    }
+    if (unit > 1 && pm_get(&arena->state[unit]) == PM_UNIT_INNER) {
         unit--;
     }
     *start = address_of(runs, arena, unit);

@@ -95,6 +95,6 @@ bool pm_run_resize(struct pm_runs *runs, void *at, size_t n);
 size_t pm_runs_trim(void);
 
 // Start and length of the run, in use or free, that an address in a run arena lies in; for reports.
-size_t pm_run_around(const struct pm_runs *runs, const void *at, const void **start);
+size_t pm_run_around(const struct pm_runs *runs, const void *at, const void **start, bool *free);
 
 #endif

@@ -23,6 +23,7 @@
 #include "core/life.h"
 #include "core/misuse.h"
 #include "core/mode.h"
+#include "core/root.h"
 #include "core/run.h"
 #include "entry/fast.h"
 #include "insight/report.h"
@@ -102,7 +103,7 @@ static void *allocate(size_t n, bool zero) {
 // Medium blocks take the fast path one call further.
 PM_NOINLINE void *pm_malloc_miss(size_t n) {
     if (n > PM_SMALL_MAX && n <= PM_MEDIUM_MAX) {
-        void *const at = pm_fast_pop(n, PM_MEDIUM_POOL_BITS);
+        void *const at = pm_fast_pop(pm_lane_of(n), PM_MEDIUM_POOL_BITS);
         if (PM_LIKELY(at != NULL)) {
             return at;
         }
@@ -124,24 +125,23 @@ static void free_by_libc(void *at) {
     known(at);
 }
 
-// A handler's free inside an interrupted function: pools take it without a lock; a large block is
-// lost when the interrupted code holds the lock that it needs.
+// A handler's free inside an interrupted function, or one by a thread that can't have a heap: pools
+// take it without a lock, and a large block is lost when the interrupted code holds the lock that it
+// needs. What is no pool's touches no heap.
 static enum pm_verdict free_reentered(void *at) {
-    const enum pm_slot_kind kind = pm_map_kind(at);
-    switch (kind) {
+    switch (pm_map_kind(at)) {
     case PM_SLOT_SMALL:
         return pm_heap_free(NULL, at, PM_SMALL_POOL_BITS);
     case PM_SLOT_MEDIUM:
         return pm_heap_free(NULL, at, PM_MEDIUM_POOL_BITS);
     case PM_SLOT_RUNS:
-    case PM_SLOT_LARGE_RUNS: {
-        struct pm_runs *const runs = &pm_runs[kind == PM_SLOT_RUNS ? PM_RUNS_SMALL : PM_RUNS_LARGE];
-        return pm_lock_mine(&runs->lock) ? PM_DONE : pm_run_free(runs, at);
-    }
+        return pm_lock_mine(&pm_runs[PM_RUNS_SMALL].lock) ? PM_DONE : mode->free(at);
+    case PM_SLOT_LARGE_RUNS:
+        return pm_lock_mine(&pm_runs[PM_RUNS_LARGE].lock) ? PM_DONE : mode->free(at);
     case PM_SLOT_HUGE:
-        return pm_lock_mine(&pm_huge_blocks.lock) ? PM_DONE : pm_huge_free(at);
+        return pm_lock_mine(&pm_huge_blocks.lock) ? PM_DONE : mode->free(at);
     default:
-        return pm_emergency_owns(at) ? pm_emergency_free(at) : PM_STRAY;
+        return mode->free(at);
     }
 }
 
@@ -173,10 +173,13 @@ PM_NOINLINE void pm_free_miss(void *at) {
     }
 }
 
-PM_NOINLINE void pm_free_emptied(struct pm_pool *pool) {
-    if (enter() == ENTERED) {
-        pm_heap_pool_emptied(pool);
-        leave();
+PM_NOINLINE void pm_free_emptied(struct pm_pool *pool, void *at) {
+    pm_thread.heap->in_miss = true;
+    pm_signal_fence();
+    const bool emptied = pm_heap_pool_emptied(pool);
+    leave();
+    if (PM_UNLIKELY(!emptied)) {
+        pm_misuse("free", at, PM_DOUBLE_FREE);
     }
 }
 
@@ -191,19 +194,16 @@ void *pm_entry_calloc(size_t count, size_t size) {
 
 static void *reallocate_reentered(void *at, size_t n) {
     enum pm_verdict verdict;
-    void *const moved = pm_emergency_malloc(n, PM_BLOCK_ALIGN);
-    // Sizes are found without a lock only for pools and for emergency blocks.
-    const enum pm_slot_kind kind = pm_map_kind(at);
-    if (moved == NULL || kind == PM_SLOT_RUNS || kind == PM_SLOT_LARGE_RUNS ||
-        kind == PM_SLOT_HUGE) {
-        return out_of_memory();
-    }
     const size_t size = mode->usable_size(at, &verdict);
-    if (verdict != PM_DONE) {
+    if (verdict != PM_DONE && verdict != PM_LIBCS) {
         pm_misuse("realloc", at, verdict);
     }
+    void *const moved = pm_emergency_malloc(n, PM_BLOCK_ALIGN);
+    if (moved == NULL) {
+        return out_of_memory();
+    }
     memcpy(moved, at, pm_min(size, n));
-    free_reentered(at);
+    release("realloc", at);
     return moved;
 }
 
@@ -267,8 +267,9 @@ static void *aligned(size_t align, size_t n) {
     if (PM_UNLIKELY(__builtin_add_overflow(n, align, &sum) || sum > PTRDIFF_MAX)) {
         return NULL;
     }
-    if (align <= PM_BLOCK_ALIGN) {
-        at = pm_fast_malloc(n);
+    if (PM_LIKELY(pm_class_can_align(align, n) && n != 0)) {
+        const pm_class class = pm_class_aligned(align, n);
+        at = pm_fast_pop(pm_classes[class].lane, pm_class_pool_bits(class));
         if (PM_LIKELY(at != NULL)) {
             return at;
         }
@@ -344,25 +345,32 @@ int pm_entry_trim(void) {
     if (!pm_life_started()) {
         return 0;
     }
-    // A handler that interrupted a miss leaves the heap alone.
-    const bool entered = pm_thread.heap != NULL && enter() == ENTERED;
-    if (entered) {
-        if (pm_thread.heap != PM_HEAP_ENDED) {
-            pm_heap_trim(pm_thread.heap);
-        }
-        leave();
+    // A handler that interrupted a miss leaves everything alone.
+    if (enter() != ENTERED) {
+        return 0;
     }
-    return entered && pm_arenas_trim() + pm_runs_trim() + pm_huge_trim() != 0;
+    if (pm_thread.heap != PM_HEAP_ENDED) {
+        pm_heap_trim(pm_thread.heap);
+    }
+    const size_t bytes = pm_arenas_trim() + pm_runs_trim() + pm_huge_trim();
+    leave();
+    return bytes != 0;
+}
+
+// Where two of our libraries are loaded, the first one serves the pm_ names and speaks for both.
+static bool is_first(void) {
+    const struct pm_root *volatile const found = &pm_root;
+    return found == &pm_own_root;
 }
 
 // Everything that only has to happen before main: memory is served before this.
 __attribute__((constructor(101))) static void attach(void) {
     pm_life_start();
     pthread_atfork(pm_life_before_fork, pm_life_after_fork_in_parent, pm_life_after_fork_in_child);
-    if (getauxval(AT_SECURE) == 0) {
+    if (is_first() && getauxval(AT_SECURE) == 0) {
         pm_options_read(environ);
+        pm_report_attach();
     }
-    pm_report_attach();
 }
 
 __attribute__((destructor(101))) static void detach(void) {

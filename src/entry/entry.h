@@ -18,9 +18,9 @@
 void *pm_malloc_miss(size_t n);
 void pm_free_miss(void *at);
 
-// The end of a fast free that took the last block of a pool from which nothing is handed out.
+// The end of a fast free of `at` that took the last block of a pool; the thread is busy still.
 struct pm_pool;
-void pm_free_emptied(struct pm_pool *pool);
+void pm_free_emptied(struct pm_pool *pool, void *at);
 
 void *pm_entry_calloc(size_t count, size_t size);
 void *pm_entry_realloc(void *at, size_t n);

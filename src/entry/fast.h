@@ -3,9 +3,11 @@
 
 // The fast paths of malloc and free.
 //
-// Budget, for a small block of the thread's own heap (instructions are held by a test):
-//     malloc  5 loads (heap, pool, list, link, key), 3 stores (list, used, block), 3 branches
-//     free    8 loads (map twice, heap, owner, divisor, carved, block, list...), 3 stores, 6 branches
+// Budget, for a small block of the thread's own heap:
+//     malloc  8 loads (heap, pool, list, link, key, used, heap, TLS offset), 5 stores (busy, list,
+//             used, block, not busy), 4 branches
+//     free    12 loads (map twice, heap, owner, divisor, carved, block, two keys, list, used, heap),
+//             5 stores (busy, block, used, list, not busy), 7 branches
 // no atomic operation, no call. Everything rare makes them answer "not done": no block on the list,
 // not a small pool, not this thread's, not a block, perhaps free already, the pool's last block.
 
@@ -31,10 +33,10 @@ PM_INLINE void pm_fast_leave(struct pm_heap *heap) {
     pm_set(&pm_thread.fast, heap);
 }
 
-// A block of at least n bytes, at most MEDIUM_MAX, from pools of these bits; NULL: not done.
-PM_INLINE void *pm_fast_pop(size_t n, unsigned bits) {
+// A block from the current pool of a lane, whose pools have these bits; NULL: not done.
+PM_INLINE void *pm_fast_pop(size_t lane, unsigned bits) {
     struct pm_heap *const heap = pm_fast_enter();
-    struct pm_pool *const pool = pm_get(&heap->lane[pm_lane_of(n)]);
+    struct pm_pool *const pool = pm_get(&heap->lane[lane]);
     void *const block = (void *)pm_pool_pop(pool, bits);
     if (PM_UNLIKELY(block == NULL)) {
         pm_fast_leave(heap);
@@ -55,17 +57,20 @@ PM_INLINE bool pm_fast_push(void *at, unsigned bits) {
         pm_fast_leave(heap);
         return false;
     }
-    const bool last = pm_pool_push(pool, block);
-    pm_fast_leave(pm_thread.heap);
-    if (PM_UNLIKELY(last)) {
-        pm_free_emptied(pool);
+    if (PM_UNLIKELY(pm_pool_push(pool, block))) {
+        pm_free_emptied(pool, at);
+        return true;
     }
+    pm_fast_leave(pm_thread.heap);
     return true;
 }
 
+// A block of at least n bytes, or NULL: not done.
 PM_INLINE void *pm_fast_malloc(size_t n) {
-    return PM_LIKELY(n <= PM_SMALL_MAX) ? pm_fast_pop(n, PM_SMALL_POOL_BITS) : NULL;
+    return PM_LIKELY(n <= PM_SMALL_MAX) ? pm_fast_pop(pm_lane_of(n), PM_SMALL_POOL_BITS) : NULL;
 }
+
+// True: done. False: nothing was changed.
 
 PM_INLINE bool pm_fast_free(void *at) {
     return PM_LIKELY(pm_map_kind(at) == PM_SLOT_SMALL) && pm_fast_push(at, PM_SMALL_POOL_BITS);

@@ -13,9 +13,13 @@
 
 #define BUFFER_BYTES 4096
 
+// Grows when a key changes its meaning or goes.
+#define JSON_VERSION 1
+
 // Programs close stderr, and their own files take its number: the report has a descriptor of its
 // own, made at start.
 static int stderr_copy = -1;
+static struct pm_file_id stderr_id;
 
 struct report {
     int fd, error;
@@ -83,7 +87,7 @@ static void write_text(struct report *report) {
 static void write_json(struct report *report) {
     const struct pm_snapshot *const snapshot = &report->snapshot;
     const char *separator = "";
-    print(report, "{\n  \"version\": %d,\n  \"pid\": %d,\n  \"balance\": {", PM_ROOT_VERSION,
+    print(report, "{\n  \"version\": %d,\n  \"pid\": %d,\n  \"balance\": {", JSON_VERSION,
           pm_os_pid());
 #define ROW(name, text)                                                                            \
     print(report, "%s\n    \"" #name "\": %zu", separator, snapshot->balance.name);                \
@@ -133,6 +137,7 @@ int pm_report_write(int fd, enum pm_stats_format format) {
 void pm_report_attach(void) {
     if (pm_options.stats && pm_options.stats_file[0] == '\0') {
         stderr_copy = pm_os_duplicate(2);
+        pm_os_file_id(stderr_copy, &stderr_id);
     }
 }
 
@@ -178,6 +183,11 @@ void pm_report_at_exit(void) {
     if (pm_options.stats_file[0] != '\0') {
         write_file();
     } else {
-        pm_report_write(stderr_copy >= 0 ? stderr_copy : 2, pm_options.stats_format);
+        // A program that closes all descriptors may have given the number to a file of its own.
+        struct pm_file_id id;
+        if (pm_os_file_id(stderr_copy, &id) && id.device == stderr_id.device &&
+            id.number == stderr_id.number) {
+            pm_report_write(stderr_copy, pm_options.stats_format);
+        }
     }
 }

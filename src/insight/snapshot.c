@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include "base/bits.h"
-#include "core/emergency.h"
 #include "os/os.h"
 
 // Bounds for lists that are read while they change, or from a damaged core.
@@ -145,7 +144,11 @@ static bool same_layout(const struct pm_root *root) {
            root->pool_bytes == sizeof(struct pm_pool) &&
            root->runs_bytes == sizeof(struct pm_runs) &&
            root->run_arena_bytes == sizeof(struct pm_run_arena) &&
-           root->huge_bytes == sizeof(struct pm_huge) && root->heap_bytes == sizeof(struct pm_heap);
+           root->huge_bytes == sizeof(struct pm_huge) &&
+           root->heap_bytes == sizeof(struct pm_heap) &&
+           root->heaps_bytes == sizeof(struct pm_heaps) &&
+           root->meta_bytes == sizeof(struct pm_meta) && root->slot_bits == PM_SLOT_BITS &&
+           root->class_count == PM_CLASS_COUNT && root->lane_count == PM_LANE_COUNT;
 }
 
 bool pm_snapshot_read(struct pm_snapshot *snapshot, const struct pm_reader *reader, uintptr_t at) {
@@ -170,6 +173,17 @@ bool pm_snapshot_read(struct pm_snapshot *snapshot, const struct pm_reader *read
     }
     snapshot->balance.metadata += meta.mapped;
     snapshot->mapped += meta.mapped;
+    for (unsigned i = 0; i < PM_EMERGENCY_CHUNKS; i++) {
+        struct pm_emergency_chunk *at_chunk, chunk;
+        if (!get(&walk, &root->emergency[i], &at_chunk, sizeof at_chunk) ||
+            (at_chunk != NULL && !get(&walk, at_chunk, &chunk, sizeof chunk))) {
+            return false;
+        }
+        if (at_chunk != NULL) {
+            snapshot->balance.metadata += chunk.size;
+            snapshot->mapped += chunk.size;
+        }
+    }
     for (unsigned kind = 0; kind < PM_RUNS_COUNT; kind++) {
         if (!get(&walk, &root->runs[kind].unit_bits, &walk.unit_bits, sizeof walk.unit_bits) ||
             walk.unit_bits > PM_SLOT_BITS ||
@@ -202,21 +216,12 @@ bool pm_snapshot_own(struct pm_snapshot *snapshot) {
     bool taken[LOCK_COUNT];
     // A handler that interrupted a miss holds some of them already.
     for (unsigned i = 0; i < LOCK_COUNT; i++) {
-        taken[i] = !pm_lock_mine(locks[i]);
-        if (taken[i]) {
-            pm_lock(locks[i]);
-        }
+        taken[i] = pm_lock_unless_mine(locks[i]);
     }
     const struct pm_reader reader = {.read = read_own};
-    const bool done = pm_snapshot_read(snapshot, &reader, (uintptr_t)&pm_root);
+    const bool done = pm_snapshot_read(snapshot, &reader, (uintptr_t)&pm_own_root);
     for (unsigned i = LOCK_COUNT; i > 0; i--) {
-        if (taken[i - 1]) {
-            pm_unlock(locks[i - 1]);
-        }
+        pm_unlock_if(locks[i - 1], taken[i - 1]);
     }
-    size_t mapped, used;
-    pm_emergency_count(&mapped, &used);
-    snapshot->balance.metadata += mapped;
-    snapshot->mapped += mapped;
     return done;
 }

@@ -30,10 +30,8 @@ static PM_NOINLINE dlopen_function *next_dlopen(void) {
     return known;
 }
 
-// GCC makes the last call a jump when it optimizes; the tests hold it.
-__attribute__((optimize("optimize-sibling-calls"))) PM_EXPORT void *dlopen(const char *name,
-                                                                          int flags) {
+PM_TAIL_CALLS PM_EXPORT void *dlopen(const char *name, int flags) {
     dlopen_function *const next = next_dlopen();
     const int dropped = pm_options.deepbind == PM_DEEPBIND_DROP ? RTLD_DEEPBIND : 0;
-    return next(name, flags & ~dropped);
+    PM_TAIL_CALL return next(name, flags & ~dropped);
 }

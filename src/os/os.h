@@ -64,6 +64,12 @@ int pm_os_create_file(const char *path);
 int pm_os_duplicate(int fd);
 void pm_os_close(int fd);
 
+// Which file a descriptor stands for; false when it stands for none.
+struct pm_file_id {
+    uint64_t device, number;
+};
+bool pm_os_file_id(int fd, struct pm_file_id *id);
+
 // Does this thread block any signal, as it does while it runs a handler?
 bool pm_os_signals_blocked(void);
 

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -163,6 +164,15 @@ int pm_os_duplicate(int fd) {
 
 void pm_os_close(int fd) {
     call(SYS_close, fd, 0, 0, 0, 0, 0);
+}
+
+bool pm_os_file_id(int fd, struct pm_file_id *id) {
+    struct stat file;
+    if (call(SYS_fstat, fd, (long)&file, 0, 0, 0, 0) != 0) {
+        return false;
+    }
+    *id = (struct pm_file_id){.device = file.st_dev, .number = file.st_ino};
+    return true;
 }
 
 bool pm_os_signals_blocked(void) {
