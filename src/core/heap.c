@@ -444,7 +444,6 @@ struct pm_heap *pm_heap_open(void) {
     pm_unlock(&pm_heaps.lock);
     if (heap != NULL) {
         heap->in_miss = false;
-        heap->tid = pm_os_tid();
     }
     return heap;
 }
@@ -495,7 +494,6 @@ void pm_heap_close(struct pm_heap *heap) {
     abandon_all(heap);
     pm_lock(&pm_heaps.lock);
     heap->ended = true;
-    heap->tid = 0;
     pm_list_push_front(&pm_heaps.idle, &heap->idle);
     pm_unlock(&pm_heaps.lock);
 }

@@ -23,7 +23,6 @@ struct pm_heap {
     struct pm_list idle;                 // heaps of ended threads, to be used again; likewise
     bool in_miss;                        // its thread is in one, or was thrown out of one
     bool ended;                          // idle
-    int tid;                             // of its thread; for reports
     uint64_t misses;                     // written by its thread
 };
 

@@ -162,8 +162,5 @@ void pm_life_after_fork_in_child(void) {
             pm_heap_close(heap);
         }
     }
-    if (has_heap()) {
-        pm_thread.heap->tid = pm_os_tid();
-    }
     not_busy();
 }

@@ -207,12 +207,14 @@ struct surplus {
     uint32_t now;
 };
 
-// The next one, off all lists; *whole tells that its arena is, too. NULL when there is none.
-static struct pm_run *choose_purge(struct pm_runs *runs, const struct surplus *surplus, bool *whole) {
+// The next one, off all lists, of which *units are too many; *whole tells that its arena goes, too.
+// NULL when there is none.
+static struct pm_run *choose_purge(struct pm_runs *runs, const struct surplus *surplus, size_t *units,
+                                   bool *whole) {
     const bool any = !pm_list_empty(&runs->age);
     struct pm_run *run = any ? PM_LIST_ENTRY(runs->age.prev, struct pm_run, age) : NULL;
-    if (any && runs->resident_units <= surplus->keep &&
-        surplus->now - run->freed_at <= PM_PURGE_DELAY_MS) {
+    const bool old = any && surplus->now - run->freed_at > PM_PURGE_DELAY_MS;
+    if (any && runs->resident_units <= surplus->keep && !old) {
         return NULL;
     }
     if (!any && runs->empty > surplus->spare) {
@@ -223,7 +225,9 @@ static struct pm_run *choose_purge(struct pm_runs *runs, const struct surplus *s
     }
     struct pm_run_arena *const arena = arena_of(runs, run);
     *whole = run->units == PM_ARENA_UNITS - 1 && runs->empty > surplus->spare;
-    pm_keep_purged(&runs->keep, (size_t)run->resident << runs->unit_bits);
+    *units = old || *whole ? run->resident
+                           : pm_min(run->resident, runs->resident_units - surplus->keep);
+    pm_keep_purged(&runs->keep, *units << runs->unit_bits);
     unlist_free(runs, run);
     if (*whole) {
         pm_list_remove(&arena->every);
@@ -248,13 +252,19 @@ static bool unmap_arena(struct pm_runs *runs, struct pm_run_arena *arena) {
     return false;
 }
 
-// Purges the whole pages of a run and puts it back. False when the OS refuses, as it does for locked
-// pages (mlock).
-static bool purge_run(struct pm_runs *runs, struct pm_run *run) {
+// Purges the last `units` resident units of a run, in whole pages, and puts it back. False when the OS
+// refuses, as it does for locked pages (mlock).
+static bool purge_run(struct pm_runs *runs, struct pm_run *run, size_t units) {
     struct pm_run_arena *const arena = arena_of(runs, run);
     const size_t unit = (size_t)(run - arena->run), count = run->units;
     const size_t page_units = pm_max(pm_os_page_size() >> runs->unit_bits, 1);
-    const size_t first = pm_round_up(unit, page_units), end = pm_round_down(unit + count, page_units);
+    const size_t end = pm_round_down(unit + count, page_units);
+    size_t first = end;
+    for (size_t dirty = 0; first > unit && dirty < units; first--) {
+        dirty += count_dirty(arena, first - 1, 1);
+    }
+    first = pm_round_up(first, page_units);
+    // Where pages are larger than units, the ends may share theirs with a run in use and stay.
     const bool purged =
         first < end && pm_os_purge(address_of(runs, arena, first),
                                    (end - first) << runs->unit_bits) == 0;
@@ -262,7 +272,6 @@ static bool purge_run(struct pm_runs *runs, struct pm_run *run) {
     if (purged) {
         set_dirty(arena, first, end - first, false);
     }
-    // Where pages are larger than units, the ends may share theirs with a run in use and stay.
     free_units(runs, arena, unit, count, pm_clock());
     pm_unlock(&runs->lock);
     return purged;
@@ -273,12 +282,13 @@ static size_t purge(struct pm_runs *runs, struct surplus surplus) {
     bool done;
     do {
         bool whole;
+        size_t units;
         pm_lock(&runs->lock);
-        struct pm_run *const run = choose_purge(runs, &surplus, &whole);
-        const size_t units = run == NULL ? 0 : whole ? PM_ARENA_UNITS : run->resident;
+        struct pm_run *const run = choose_purge(runs, &surplus, &units, &whole);
         pm_unlock(&runs->lock);
-        done = run != NULL && (whole ? unmap_arena(runs, arena_of(runs, run)) : purge_run(runs, run));
-        bytes += done ? units << runs->unit_bits : 0;
+        done = run != NULL &&
+               (whole ? unmap_arena(runs, arena_of(runs, run)) : purge_run(runs, run, units));
+        bytes += !done ? 0 : whole ? arena_bytes(runs) : units << runs->unit_bits;
     } while (done);
     return bytes;
 }

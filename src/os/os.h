@@ -74,7 +74,6 @@ bool pm_os_file_id(int fd, struct pm_file_id *id);
 bool pm_os_signals_blocked(void);
 
 int pm_os_pid(void);
-int pm_os_tid(void);
 
 // SIGABRT, whatever the program does with it.
 void pm_os_abort(void) PM_NORETURN;

@@ -185,10 +185,6 @@ int pm_os_pid(void) {
     return (int)call(SYS_getpid, 0, 0, 0, 0, 0, 0);
 }
 
-int pm_os_tid(void) {
-    return (int)call(SYS_gettid, 0, 0, 0, 0, 0, 0);
-}
-
 void pm_os_abort(void) {
     abort();
 }
