@@ -3,7 +3,7 @@
 
 // The fast paths of malloc and free.
 //
-// Budget, for a small block of the thread's own heap:
+// Budget, for a small block of the thread's own heap (tests/budget holds the instructions):
 //     malloc  8 loads (heap, pool, list, link, key, used, heap, TLS offset), 5 stores (busy, list,
 //             used, block, not busy), 4 branches
 //     free    12 loads (map twice, heap, owner, divisor, carved, block, two keys, list, used, heap),
