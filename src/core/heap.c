@@ -304,10 +304,19 @@ static bool adopt(struct pm_heap *heap, struct pm_pool *pool, uintptr_t block, u
     return true;
 }
 
+// Pushes a block on the remote list. False when the remote word has changed, which *remote tells. After
+// the exchange this thread touches neither block, pool nor arena.
+static bool push_remote(struct pm_pool *pool, uintptr_t block, uint64_t *remote) {
+    pm_link_write(block, *remote & PM_REMOTE_LIST_MASK, pool->shared.key);
+    const uint64_t pushed = (*remote & ~PM_REMOTE_LIST_MASK) + PM_REMOTE_ONE + block;
+    return __atomic_compare_exchange_n(&pool->shared.remote, remote, pushed, false, __ATOMIC_RELEASE,
+                                       __ATOMIC_RELAXED);
+}
+
 // Frees a block of a pool that another heap owns, or none. `heap` is NULL where the pool can't be
-// adopted. After the exchange that pushes, this thread touches neither block, pool nor arena.
+// adopted.
 static void free_remote(struct pm_heap *heap, struct pm_pool *pool, uintptr_t block) {
-    uint64_t remote = pm_get(&pool->shared.remote), pushed;
+    uint64_t remote = pm_get(&pool->shared.remote);
     do {
         while (heap != NULL && !(remote & PM_REMOTE_OWNED)) {
             // While it waits, a pool's count of used blocks stays. Its last block is not pushed: who
@@ -320,10 +329,17 @@ static void free_remote(struct pm_heap *heap, struct pm_pool *pool, uintptr_t bl
                 return;
             }
         }
-        pm_link_write(block, remote & PM_REMOTE_LIST_MASK, pool->shared.key);
-        pushed = (remote & ~PM_REMOTE_LIST_MASK) + PM_REMOTE_ONE + block;
-    } while (!__atomic_compare_exchange_n(&pool->shared.remote, &remote, pushed, true,
-                                          __ATOMIC_RELEASE, __ATOMIC_RELAXED));
+    } while (!push_remote(pool, block, &remote));
+}
+
+bool pm_heap_push_remote(void *at, unsigned bits) {
+    struct pm_pool *const pool = pm_pool_of(at, bits);
+    const uintptr_t block = (uintptr_t)at;
+    uint64_t remote = pm_get(&pool->shared.remote);
+    const struct pm_heap *const owner = pm_get(&pool->shared.owner);
+    return (remote & PM_REMOTE_OWNED) != 0 && owner != PM_OWNER_ARENA && owner != pm_thread.heap &&
+           pm_pool_has_block(pool, block & (PM_POOL_BYTES(bits) - 1)) &&
+           !pm_link_suspected(block, pool->shared.key) && push_remote(pool, block, &remote);
 }
 
 // Is the block on this list? Read while others may change the list: links are followed only where

@@ -73,6 +73,10 @@ uintptr_t pm_heap_malloc(struct pm_heap *heap, pm_class class, uintptr_t *damage
 // a pool that is nobody's stays so). Anything but PM_DONE changed nothing.
 enum pm_verdict pm_heap_free(struct pm_heap *heap, void *block, unsigned bits);
 
+// The usual remote free: of a sound block into a pool that another heap owns. Touches no heap, so that
+// it needs no place in the library. False: nothing was changed.
+bool pm_heap_push_remote(void *block, unsigned bits);
+
 // The rare end of a local free that has been done: the pool's count of used blocks has reached 0.
 // False when that can't be: more blocks were freed than were handed out.
 bool pm_heap_pool_emptied(struct pm_pool *pool);

@@ -165,7 +165,12 @@ static void release(const char *function, void *at) {
 }
 
 PM_NOINLINE void pm_free_miss(void *at) {
-    if (pm_map_kind(at) == PM_SLOT_MEDIUM && PM_LIKELY(pm_fast_push(at, PM_MEDIUM_POOL_BITS))) {
+    const enum pm_slot_kind kind = pm_map_kind(at);
+    if (kind == PM_SLOT_SMALL && pm_heap_push_remote(at, PM_SMALL_POOL_BITS)) {
+        return;
+    }
+    if (kind == PM_SLOT_MEDIUM && (pm_fast_push(at, PM_MEDIUM_POOL_BITS) ||
+                                   pm_heap_push_remote(at, PM_MEDIUM_POOL_BITS))) {
         return;
     }
     if (at != NULL) {
