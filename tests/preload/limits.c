@@ -121,9 +121,9 @@ static int start_guard(char value) {
 }
 
 Test(limits, overcommit_2_serves_and_refuses_in_order, .timeout = PRELOAD_TEST_SECONDS) {
-    const char *const asked = getenv("POOLMALLOC_TEST_OVERCOMMIT");
+    const char *const asked = getenv("TEST_POOLMALLOC_OVERCOMMIT");
     if (asked == NULL || strcmp(asked, "yes") != 0) {
-        cr_skip("it changes a setting of the whole machine: POOLMALLOC_TEST_OVERCOMMIT=yes allows "
+        cr_skip("it changes a setting of the whole machine: TEST_POOLMALLOC_OVERCOMMIT=yes allows "
                 "that");
     }
     const char old = read_overcommit();

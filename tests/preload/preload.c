@@ -25,7 +25,7 @@ const char *preload_beside(const char *name) {
 }
 
 const char *preload_library(void) {
-    const char *const named = getenv("POOLMALLOC_LIB");
+    const char *const named = getenv("TEST_POOLMALLOC_LIB");
     const char *const library =
         named != NULL ? named : preload_beside("../../src/.libs/libpoolmalloc.so");
     if (named == NULL && access(library, R_OK) != 0 &&
@@ -33,7 +33,7 @@ const char *preload_library(void) {
         cr_skip("built without a shared library, so there is nothing to preload");
     }
     cr_assert(*library == '\0' || access(library, R_OK) == 0,
-              "%s isn't there: run 'make' first, or name a library in POOLMALLOC_LIB", library);
+              "%s isn't there: run 'make' first, or name a library in TEST_POOLMALLOC_LIB", library);
     return library;
 }
 
@@ -52,7 +52,7 @@ static void add_env(struct spawn *spawn, const char *text) {
 static struct spawn without_options(const struct spawn *spawn) {
     struct spawn cleaned = *spawn;
     memset(cleaned.env, 0, sizeof cleaned.env);
-    static const char *const options[] = { "POOLMALLOC_LIB", "POOLMALLOC_STATS", "POOLMALLOC_HELP",
+    static const char *const options[] = { "TEST_POOLMALLOC_LIB", "POOLMALLOC_STATS", "POOLMALLOC_HELP",
                                            "POOLMALLOC_DEEPBIND" };
     for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
         add_env(&cleaned, options[i]);
