@@ -76,6 +76,16 @@ static void leave(void) {
     pm_set(&pm_thread.fast, ended ? PM_NO_HEAP : heap);
 }
 
+bool pm_entry_begin(void) {
+    return enter() == ENTERED;
+}
+
+void pm_entry_end(bool begun) {
+    if (begun) {
+        leave();
+    }
+}
+
 static void *out_of_memory(void) {
     errno = ENOMEM;
     return NULL;
@@ -214,8 +224,7 @@ static void *reallocate_reentered(void *at, size_t n) {
 
 // A block of libc's own malloc becomes one of ours.
 static void *take_over(void *at, size_t n) {
-    enum pm_verdict verdict;
-    const size_t size = mode->usable_size(at, &verdict);
+    const size_t size = pm_entry_usable_size(at);
     void *const moved = allocate(n, false);
     if (moved != NULL) {
         memcpy(moved, at, pm_min(size, n));
@@ -339,7 +348,11 @@ size_t pm_entry_usable_size(const void *at) {
     if (at == NULL) {
         return 0;
     }
+    // The sizes of large blocks are read under a lock.
+    const enum pm_slot_kind kind = pm_map_kind(at);
+    const bool begun = kind != PM_SLOT_SMALL && kind != PM_SLOT_MEDIUM && pm_entry_begin();
     const size_t size = mode->usable_size(at, &verdict);
+    pm_entry_end(begun);
     if (PM_UNLIKELY(verdict != PM_DONE && verdict != PM_LIBCS)) {
         pm_misuse("malloc_usable_size", at, verdict);
     }
@@ -351,7 +364,7 @@ int pm_entry_trim(void) {
         return 0;
     }
     // A handler that interrupted a miss leaves everything alone.
-    if (enter() != ENTERED) {
+    if (!pm_entry_begin()) {
         return 0;
     }
     if (pm_thread.heap != PM_HEAP_ENDED) {
@@ -379,5 +392,7 @@ __attribute__((constructor(101))) static void attach(void) {
 }
 
 __attribute__((destructor(101))) static void detach(void) {
+    const bool begun = pm_entry_begin();
     pm_report_at_exit();
+    pm_entry_end(begun);
 }

@@ -10,6 +10,7 @@
 #ifndef PM_ENTRY_ENTRY_H
 #define PM_ENTRY_ENTRY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/attributes.h"
@@ -34,5 +35,10 @@ void *pm_entry_valloc(size_t n);
 void *pm_entry_pvalloc(size_t n);
 size_t pm_entry_usable_size(const void *at);
 int pm_entry_trim(void);
+
+// Around what takes the library's locks and is no allocation, such as a report: handlers that interrupt
+// it are served elsewhere. pm_entry_end is to be told what pm_entry_begin returned.
+bool pm_entry_begin(void);
+void pm_entry_end(bool begun);
 
 #endif

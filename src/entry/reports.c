@@ -10,13 +10,21 @@
 
 #include "config/options.h"
 #include "core/life.h"
+#include "entry/entry.h"
 #include "insight/report.h"
 #include "insight/usage.h"
 
-struct pm_mallinfo2 pm_entry_mallinfo2(void) {
+static struct pm_usage read_usage(void) {
     struct pm_usage usage;
     pm_life_start();
+    const bool begun = pm_entry_begin();
     pm_usage_read(&usage);
+    pm_entry_end(begun);
+    return usage;
+}
+
+struct pm_mallinfo2 pm_entry_mallinfo2(void) {
+    const struct pm_usage usage = read_usage();
     return (struct pm_mallinfo2){
         .arena = usage.in_arenas,
         .ordblks = usage.free_blocks,
@@ -48,17 +56,17 @@ int pm_entry_mallopt(int parameter, int value) {
 
 void pm_entry_stats(void) {
     pm_life_start();
+    const bool begun = pm_entry_begin();
     pm_report_write(2, PM_STATS_TEXT);
+    pm_entry_end(begun);
 }
 
 int pm_entry_info(int options, FILE *to) {
-    struct pm_usage usage;
     if (options != 0) {
         errno = EINVAL;
         return -1;
     }
-    pm_life_start();
-    pm_usage_read(&usage);
+    const struct pm_usage usage = read_usage();
     // The elements that readers of glibc's report look for.
     const int written = fprintf(
         to,
