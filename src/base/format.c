@@ -26,10 +26,23 @@ static void put(struct sink *sink, char c) {
     }
 }
 
-static void put_padded(struct sink *sink, const struct spec *spec, const char *text, size_t length) {
-    const size_t pad = spec->width > length ? spec->width - length : 0;
-    for (size_t i = 0; i < pad && !spec->left; i++) {
-        put(sink, spec->zero ? '0' : ' ');
+// `sign` stands before padding with zeros and behind padding with blanks.
+static void put_padded(struct sink *sink, const struct spec *spec, const char *sign, const char *text,
+                       size_t length) {
+    size_t all = length;
+    for (const char *at = sign; *at != '\0'; at++) {
+        all++;
+    }
+    const size_t pad = spec->width > all ? spec->width - all : 0;
+    const bool zero = spec->zero && !spec->left;
+    for (size_t i = 0; i < pad && !spec->left && !zero; i++) {
+        put(sink, ' ');
+    }
+    for (; *sign != '\0'; sign++) {
+        put(sink, *sign);
+    }
+    for (size_t i = 0; i < pad && zero; i++) {
+        put(sink, '0');
     }
     for (size_t i = 0; i < length; i++) {
         put(sink, text[i]);
@@ -40,7 +53,7 @@ static void put_padded(struct sink *sink, const struct spec *spec, const char *t
 }
 
 static void put_number(struct sink *sink, const struct spec *spec, uint64_t value, unsigned base,
-                       const char *prefix) {
+                       const char *sign) {
     char digits[DIGITS_MAX];
     size_t at = sizeof digits;
     unsigned count = 0;
@@ -52,10 +65,7 @@ static void put_number(struct sink *sink, const struct spec *spec, uint64_t valu
         value /= base;
         count++;
     } while (value != 0);
-    for (size_t i = prefix[0] == '\0' ? 0 : prefix[1] == '\0' ? 1 : 2; i > 0; i--) {
-        digits[--at] = prefix[i - 1];
-    }
-    put_padded(sink, spec, digits + at, sizeof digits - at);
+    put_padded(sink, spec, sign, digits + at, sizeof digits - at);
 }
 
 static void put_string(struct sink *sink, const struct spec *spec, const char *text) {
@@ -66,7 +76,7 @@ static void put_string(struct sink *sink, const struct spec *spec, const char *t
     while (text[length] != '\0') {
         length++;
     }
-    put_padded(sink, spec, text, length);
+    put_padded(sink, spec, "", text, length);
 }
 
 size_t pm_format_list(char *to, size_t size, const char *format, va_list args) {

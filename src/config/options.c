@@ -125,7 +125,8 @@ static void read_word(struct word variable, struct word word) {
         cut(&rest, '=', &key);
         value = rest;
     }
-    const struct row *const row = find(variable, key);
+    const bool nameless = value.text != word.text && key.length == 0;
+    const struct row *const row = nameless ? NULL : find(variable, key);
     if (row == NULL) {
         complain(variable, word, "unknown word");
     } else if (!store(row, value)) {

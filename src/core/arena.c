@@ -37,6 +37,12 @@ void pm_arenas_start(void) {
     }
 }
 
+// Pools of an arena of these bits: not the place of the headers, and not the last one where the page
+// that is never handed out would be all of it.
+static unsigned pools_of(unsigned bits) {
+    return (unsigned)PM_ARENA_POOLS(bits) - 1 - (pm_os_page_size() >= PM_POOL_BYTES(bits));
+}
+
 static uint64_t pool_bit(const struct pm_pool *pool) {
     return UINT64_C(1) << pm_pool_index(pool);
 }
@@ -86,7 +92,7 @@ static void unlist_resident(struct pm_arenas *arenas, struct pm_pool *pool) {
 }
 
 static void add_arena(struct pm_arenas *arenas, struct pm_arena *arena) {
-    const unsigned count = (unsigned)PM_ARENA_POOLS(arenas->bits) - 1;
+    const unsigned count = pools_of(arenas->bits);
     arena->head.bits = arenas->bits;
     arena->head.pools = count;
     // Bits 1 to count: pool 0 is the place of the headers.
@@ -151,7 +157,7 @@ static void choose_purge(struct pm_arenas *arenas, const struct surplus *surplus
         struct pm_pool *const pool =
             PM_LIST_ENTRY(arenas->resident.prev, struct pm_pool, owned.link);
         if (arenas->resident_bytes <= surplus->keep &&
-            surplus->now - pool->owned.freed_at <= PM_PURGE_DELAY_MS) {
+            pm_clock_since(pool->owned.freed_at, surplus->now) <= PM_PURGE_DELAY_MS) {
             return;
         }
         struct pm_arena *const arena = pm_arena_of(pool);
@@ -167,7 +173,7 @@ static void choose_purge(struct pm_arenas *arenas, const struct surplus *surplus
         chosen->pool[chosen->count++] = pool;
     }
     if (chosen->count == 0 && arenas->empty > surplus->spare) {
-        struct pm_list *const empty = &arenas->by_free[PM_ARENA_POOLS(arenas->bits) - 1];
+        struct pm_list *const empty = &arenas->by_free[pools_of(arenas->bits)];
         chosen->arena = PM_LIST_ENTRY(empty->next, struct pm_arena, head.link);
         remove_arena(arenas, chosen->arena);
     }
@@ -214,6 +220,16 @@ static size_t purge(struct pm_arenas *arenas, struct surplus surplus) {
         bytes += gained;
     } while (gained != 0);
     return bytes;
+}
+
+void pm_arenas_age(uint32_t now) {
+    for (unsigned kind = 0; kind < PM_ARENAS_COUNT; kind++) {
+        struct pm_arenas *const arenas = &pm_arenas[kind];
+        pm_lock(&arenas->lock);
+        const size_t keep = pm_keep_limit(&arenas->keep, arenas->taken << arenas->bits, now);
+        pm_unlock(&arenas->lock);
+        purge(arenas, (struct surplus){.keep = keep, .spare = 1, .now = now});
+    }
 }
 
 size_t pm_arenas_trim(void) {
@@ -303,7 +319,7 @@ void pm_arena_give_back(struct pm_pool *pool) {
     const struct pm_pool *const oldest =
         PM_LIST_ENTRY(arenas->resident.prev, struct pm_pool, owned.link);
     const bool due = arenas->resident_bytes > keep ||
-                     now - oldest->owned.freed_at > PM_PURGE_DELAY_MS;
+                     pm_clock_since(oldest->owned.freed_at, now) > PM_PURGE_DELAY_MS;
     pm_unlock(&arenas->lock);
     if (PM_UNLIKELY(due)) {
         purge(arenas, (struct surplus){.keep = keep, .spare = 1, .now = now});

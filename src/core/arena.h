@@ -45,6 +45,9 @@ void pm_arena_give_back(struct pm_pool *pool);
 // resident. The caller owns the pool. False when the pool is carved to its end.
 bool pm_pool_carve(struct pm_pool *pool);
 
+// Purges free pools that are too much or too old.
+void pm_arenas_age(uint32_t now);
+
 // Gives the pages of all free pools, and all empty arenas, back to the OS. Returns bytes given back.
 size_t pm_arenas_trim(void);
 

@@ -9,6 +9,7 @@
 #include "base/bits.h"
 #include "core/arena.h"
 #include "core/classes.h"
+#include "core/clock.h"
 #include "core/emergency.h"
 #include "core/heap.h"
 #include "core/huge.h"
@@ -55,14 +56,30 @@ static bool reclaim(void) {
     return pm_arenas_trim() + pm_runs_trim() + pm_huge_trim() != 0;
 }
 
+// Memory that was freed and is not wanted again ages at misses of any thread and of any size.
+static void age(void) {
+    static uint32_t aged_at;
+    const uint32_t now = pm_clock();
+    uint32_t last = pm_get(&aged_at);
+    if (PM_UNLIKELY(pm_clock_since(last, now) > PM_PURGE_DELAY_MS / 2) &&
+        __atomic_compare_exchange_n(&aged_at, &last, now, false, __ATOMIC_RELAXED,
+                                    __ATOMIC_RELAXED)) {
+        pm_arenas_age(now);
+        pm_runs_age(now);
+        pm_huge_age(now);
+    }
+}
+
 static void *default_malloc(size_t n, bool zero) {
-    bool clean = false;
+    bool clean;
     void *block;
+    age();
     do {
+        clean = zero && n > PM_MEDIUM_MAX;
         block = n <= PM_MEDIUM_MAX ? (void *)pool_block(pm_class_of(n))
                                    : large_block(n, PM_BLOCK_ALIGN, &clean);
     } while (PM_UNLIKELY(block == NULL) && reclaim());
-    if (zero && !clean && block != NULL) {
+    if (zero && block != NULL && (n <= PM_MEDIUM_MAX || !clean)) {
         memset(block, 0, n);
     }
     return block;
@@ -73,7 +90,7 @@ static void *default_aligned(size_t align, size_t n) {
     const bool in_pool = pm_class_can_align(align, least);
     void *block;
     do {
-        bool clean;
+        bool clean = false;
         block = in_pool ? (void *)pool_block(pm_class_aligned(align, least))
                         : large_block(least, align, &clean);
     } while (PM_UNLIKELY(block == NULL) && reclaim());

@@ -45,7 +45,8 @@ static struct pm_abandoned *abandoned_of(const struct pm_pool *pool) {
 }
 
 // Takes the remote list. With an empty free list it becomes the free list as it is; otherwise its
-// last block is linked to the free list, found in at most `used` steps.
+// last block is linked to the free list, found in `count` steps. A damaged link on the way is left as
+// it is, so that the malloc which comes to it can tell; what was on the free list is lost then.
 static void collect(struct pm_pool *pool) {
     if (pm_get(&pool->shared.remote) == PM_REMOTE_OWNED) {
         return;
@@ -55,15 +56,15 @@ static void collect(struct pm_pool *pool) {
     const uintptr_t first = taken & PM_REMOTE_LIST_MASK;
     const uint32_t count = (uint32_t)(taken >> PM_REMOTE_COUNT_SHIFT);
     if (pool->owned.list != 0) {
-        uintptr_t last = first;
-        for (uint32_t i = 1; i < count; i++) {
-            const uintptr_t next = pm_link_read(last, pool->owned.key);
-            if (!pm_link_sound(next, last, pool->shared.bits) || next == 0) {
-                break;
-            }
+        uintptr_t last = first, next = pm_link_read(last, pool->owned.key);
+        for (uint32_t i = 1;
+             i < count && next != 0 && pm_link_sound(next, last, pool->shared.bits); i++) {
             last = next;
+            next = pm_link_read(last, pool->owned.key);
         }
-        pm_link_write(last, pool->owned.list, pool->owned.key);
+        if (next == 0) {
+            pm_link_write(last, pool->owned.list, pool->owned.key);
+        }
     }
     pm_set(&pool->owned.list, first);
     pm_add(&pool->owned.used, -count);
@@ -176,23 +177,34 @@ static bool replenish(struct pm_pool *pool) {
     return pool->owned.list != 0 || pm_pool_carve(pool);
 }
 
-// LISTED -> FREE: the longest waiting pool of the bin, when others have freed all its blocks.
+// LISTED -> FREE: the pools of a bin of which others have freed all blocks.
 static void give_back_freed(struct pm_heap *heap, pm_class class) {
-    struct pm_list *const bin = &heap->bin[class];
-    if (pm_list_empty(bin)) {
-        return;
+    PM_LIST_EACH(link, &heap->bin[class]) {
+        struct pm_pool *const pool = pool_of_link(link);
+        if (pm_get(&pool->shared.remote) >> PM_REMOTE_COUNT_SHIFT == pool->owned.used) {
+            pm_list_remove(&pool->owned.link);
+            collect(pool);
+            give_back(pool);
+        }
     }
-    struct pm_pool *const pool = pool_of_link(bin->next);
-    if (pm_get(&pool->shared.remote) >> PM_REMOTE_COUNT_SHIFT == pool->owned.used) {
-        pm_list_remove(&pool->owned.link);
-        collect(pool);
-        give_back(pool);
+}
+
+// The same for all classes in which others said so.
+static void give_back_all_freed(struct pm_heap *heap) {
+    for (unsigned word = 0; word < PM_CLASS_WORDS; word++) {
+        uint64_t classes = pm_get(&heap->freed[word]);
+        if (PM_UNLIKELY(classes != 0)) {
+            classes = __atomic_exchange_n(&heap->freed[word], 0, __ATOMIC_ACQUIRE);
+        }
+        for (; classes != 0; classes &= classes - 1) {
+            give_back_freed(heap, (pm_class)(word * 64 + pm_lowest_bit(classes)));
+        }
     }
 }
 
 // Makes a pool with a free block current; NULL without memory. Under the heap's lock.
 static struct pm_pool *refill(struct pm_heap *heap, pm_class class) {
-    give_back_freed(heap, class);
+    give_back_all_freed(heap);
     struct pm_pool *pool = current_of(heap, class);
     while (pool == PM_NO_POOL || !replenish(pool)) {
         if (pool != PM_NO_POOL && !detach(heap, pool)) {
@@ -305,20 +317,29 @@ static bool adopt(struct pm_heap *heap, struct pm_pool *pool, uintptr_t block, u
 }
 
 // Pushes a block on the remote list. False when the remote word has changed, which *remote tells. After
-// the exchange this thread touches neither block, pool nor arena.
+// the exchange this thread touches neither block, pool nor arena. When it seems to be the last block
+// in use, the owner is told, whose heap is never unmapped; a mistake costs the owner a look.
 static bool push_remote(struct pm_pool *pool, uintptr_t block, uint64_t *remote) {
-    pm_link_write(block, *remote & PM_REMOTE_LIST_MASK, pool->shared.key);
     const uint64_t pushed = (*remote & ~PM_REMOTE_LIST_MASK) + PM_REMOTE_ONE + block;
-    return __atomic_compare_exchange_n(&pool->shared.remote, remote, pushed, false, __ATOMIC_RELEASE,
-                                       __ATOMIC_RELAXED);
+    struct pm_heap *const owner = pm_get(&pool->shared.owner);
+    const pm_class class = pm_get(&pool->shared.class);
+    const bool last = pushed >> PM_REMOTE_COUNT_SHIFT >= pm_get(&pool->owned.used);
+    pm_link_write(block, *remote & PM_REMOTE_LIST_MASK, pool->shared.key);
+    if (!__atomic_compare_exchange_n(&pool->shared.remote, remote, pushed, false, __ATOMIC_RELEASE,
+                                     __ATOMIC_ACQUIRE)) {
+        return false;
+    }
+    if (PM_UNLIKELY(last) && owner != PM_OWNER_NOBODY && owner != PM_OWNER_ARENA) {
+        __atomic_fetch_or(&owner->freed[class / 64], UINT64_C(1) << (class % 64), __ATOMIC_RELEASE);
+    }
+    return true;
 }
 
-// Frees a block of a pool that another heap owns, or none. `heap` is NULL where the pool can't be
-// adopted.
+// Frees a block of a pool that another heap owns, or none.
 static void free_remote(struct pm_heap *heap, struct pm_pool *pool, uintptr_t block) {
-    uint64_t remote = pm_get(&pool->shared.remote);
+    uint64_t remote = __atomic_load_n(&pool->shared.remote, __ATOMIC_ACQUIRE);
     do {
-        while (heap != NULL && !(remote & PM_REMOTE_OWNED)) {
+        while (!(remote & PM_REMOTE_OWNED)) {
             // While it waits, a pool's count of used blocks stays. Its last block is not pushed: who
             // frees it takes the pool.
             const bool last = (remote >> PM_REMOTE_COUNT_SHIFT) + 1 == pm_get(&pool->owned.used);
@@ -335,11 +356,21 @@ static void free_remote(struct pm_heap *heap, struct pm_pool *pool, uintptr_t bl
 bool pm_heap_push_remote(void *at, unsigned bits) {
     struct pm_pool *const pool = pm_pool_of(at, bits);
     const uintptr_t block = (uintptr_t)at;
-    uint64_t remote = pm_get(&pool->shared.remote);
+    uint64_t remote = __atomic_load_n(&pool->shared.remote, __ATOMIC_ACQUIRE);
     const struct pm_heap *const owner = pm_get(&pool->shared.owner);
-    return (remote & PM_REMOTE_OWNED) != 0 && owner != PM_OWNER_ARENA && owner != pm_thread.heap &&
-           pm_pool_has_block(pool, block & (PM_POOL_BYTES(bits) - 1)) &&
-           !pm_link_suspected(block, pool->shared.key) && push_remote(pool, block, &remote);
+    if (owner == PM_OWNER_ARENA || owner == pm_thread.heap ||
+        !pm_pool_has_block(pool, block & (PM_POOL_BYTES(bits) - 1)) ||
+        pm_link_suspected(block, pool->shared.key)) {
+        return false;
+    }
+    while ((remote & PM_REMOTE_OWNED) != 0) {
+        if (push_remote(pool, block, &remote)) {
+            return true;
+        }
+    }
+    // The block may look like a free one now: a failed try has written its link.
+    pm_set((pm_link *)block, 0);
+    return false;
 }
 
 // Is the block on this list? Read while others may change the list: links are followed only where
@@ -386,12 +417,12 @@ enum pm_verdict pm_heap_prove(const void *at, unsigned bits) {
     if (offset * divisor >= divisor) {
         return carved ? PM_INSIDE : PM_NEVER_HANDED_OUT;
     }
+    if (!carved) {
+        return PM_NEVER_HANDED_OUT;
+    }
     const enum pm_pool_state state = pm_get(&pool->shared.state);
     if (state == PM_POOL_FREE || state == PM_POOL_PURGING) {
         return PM_DOUBLE_FREE;
-    }
-    if (!carved) {
-        return PM_NEVER_HANDED_OUT;
     }
     if (pm_link_suspected(block, pool->shared.key) && is_free(pool, block)) {
         return PM_DOUBLE_FREE;
@@ -410,7 +441,7 @@ enum pm_verdict pm_heap_free(struct pm_heap *heap, void *at, unsigned bits) {
             return verdict;
         }
     }
-    if (heap != NULL && pm_get(&pool->shared.owner) == heap) {
+    if (pm_get(&pool->shared.owner) == heap) {
         const bool last = pm_pool_push(pool, block);
         return last && !pm_heap_pool_emptied(pool) ? PM_DOUBLE_FREE : PM_DONE;
     }

@@ -15,12 +15,15 @@
 #include "core/thread.h"
 #include "core/verdict.h"
 
+#define PM_CLASS_WORDS ((PM_CLASS_COUNT + 63) / 64)
+
 struct pm_heap {
     struct pm_pool *lane[PM_LANE_COUNT];  // current pools; PM_NO_POOL where there is none
     struct pm_lock lock;
     struct pm_list bin[PM_CLASS_COUNT];  // pools with room, longest waiting first; under `lock`
     struct pm_list every;                // all heaps; under the heaps' lock
     struct pm_list idle;                 // heaps of ended threads, to be used again; likewise
+    uint64_t freed[PM_CLASS_WORDS];      // classes in whose bin others have freed all of a pool; atomic
     bool in_miss;                        // its thread is in one, or was thrown out of one
     bool ended;                          // idle
     uint64_t misses;                     // written by its thread
@@ -69,8 +72,7 @@ void pm_heap_trim(struct pm_heap *heap);
 // `*damaged` is set to the free block whose link was overwritten, where that is found.
 uintptr_t pm_heap_malloc(struct pm_heap *heap, pm_class class, uintptr_t *damaged);
 
-// Frees a block of a pool arena, by a thread whose heap is `heap` (NULL where it has none: then
-// a pool that is nobody's stays so). Anything but PM_DONE changed nothing.
+// Frees a block of a pool arena, by a thread that uses `heap`. Anything but PM_DONE changed nothing.
 enum pm_verdict pm_heap_free(struct pm_heap *heap, void *block, unsigned bits);
 
 // The usual remote free: of a sound block into a pool that another heap owns. Touches no heap, so that

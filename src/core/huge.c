@@ -133,7 +133,9 @@ static bool move(struct pm_huge *huge, size_t size) {
             mark(huge, PM_SLOT_HUGE, PM_SLOT_HUGE_INNER);
             return true;
         }
+        // The OS may have unmapped the place before it refused, and another thread may have it by now.
         mark(huge, PM_SLOT_HUGE, PM_SLOT_HUGE_INNER);
+        return false;
     }
     pm_os_unmap(to, size);
     return false;
@@ -149,9 +151,10 @@ static void split(struct pm_huge *huge, size_t size) {
     struct pm_huge *const piece = new_descriptor();
     void *const to = piece == NULL ? NULL : pm_map_reserve_slots(rest);
     mark_surplus(huge, size, PM_SLOT_NONE);
-    if (to == NULL || !pm_map_prepare(to, rest, true) ||
-        pm_os_move((char *)huge->at + size, rest, to, rest) != 0) {
-        if (to != NULL) {
+    const bool ready = to != NULL && pm_map_prepare(to, rest, true);
+    if (!ready || pm_os_move((char *)huge->at + size, rest, to, rest) != 0) {
+        // As in move(): after a refused move the place may be another thread's.
+        if (to != NULL && !ready) {
             pm_os_unmap(to, rest);
         }
         if (piece != NULL) {
@@ -231,7 +234,8 @@ void *pm_huge_malloc(size_t n, size_t align, bool *clean) {
     const size_t size = pm_round_up(n, pm_os_page_size());
     align = pm_max(align, PM_SLOT_BYTES);
     struct pm_huge *huge = reuse(size, align);
-    *clean = huge == NULL;
+    // Pages that the program never touches must not be cleared one by one.
+    *clean = huge == NULL || (*clean && pm_os_purge(huge->at, huge->size) == 0);
     if (huge == NULL) {
         huge = map_new(size, align);
     }
@@ -257,7 +261,7 @@ static struct pm_huge *find(const void *at) {
     return huge != NULL && (size_t)((const char *)at - slot) < huge->size ? huge : NULL;
 }
 
-// Under the lock.
+// Under the lock, or for a block that the caller has: nobody else changes that.
 static enum pm_verdict prove(const void *at, struct pm_huge **huge) {
     *huge = find(at);
     if (*huge == NULL) {
@@ -277,7 +281,7 @@ static struct pm_huge *choose_unmap(uint32_t now) {
     struct pm_huge *const oldest = of_link(pm_huge_blocks.cached.prev);
     const size_t keep = pm_keep_limit(&pm_huge_blocks.keep, pm_huge_blocks.used_bytes, now);
     if (pm_huge_blocks.cached_count > PM_HUGE_CACHE_COUNT || pm_huge_blocks.cached_bytes > keep ||
-        now - oldest->freed_at > PM_PURGE_DELAY_MS) {
+        pm_clock_since(oldest->freed_at, now) > PM_PURGE_DELAY_MS) {
         remove_cached(oldest);
         pm_keep_purged(&pm_huge_blocks.keep, oldest->size);
         return oldest;
@@ -316,17 +320,18 @@ enum pm_verdict pm_huge_free(void *at) {
     return verdict;
 }
 
+void pm_huge_age(uint32_t now) {
+    unmap_surplus(now);
+}
+
 size_t pm_huge_trim(void) {
     return unmap_surplus(pm_clock() + PM_PURGE_DELAY_MS + 1);
 }
 
 size_t pm_huge_size(const void *at, enum pm_verdict *verdict) {
     struct pm_huge *huge;
-    const bool taken = pm_lock_unless_mine(&pm_huge_blocks.lock);
     *verdict = prove(at, &huge);
-    const size_t size = *verdict == PM_DONE ? huge->size : 0;
-    pm_unlock_if(&pm_huge_blocks.lock, taken);
-    return size;
+    return *verdict == PM_DONE ? pm_get(&huge->size) : 0;
 }
 
 void *pm_huge_resize(void *at, size_t n) {
@@ -336,6 +341,7 @@ void *pm_huge_resize(void *at, size_t n) {
     const bool found = prove(at, &huge) == PM_DONE;
     if (found) {
         remove_used(huge);
+        pm_set(&huge->state, PM_HUGE_BUSY);
     }
     pm_unlock(&pm_huge_blocks.lock);
     if (!found) {

@@ -18,7 +18,12 @@
 #include "core/lock.h"
 #include "core/verdict.h"
 
-enum pm_huge_state { PM_HUGE_USED, PM_HUGE_CACHED, PM_HUGE_GONE };
+enum pm_huge_state {
+    PM_HUGE_USED,
+    PM_HUGE_CACHED,
+    PM_HUGE_BUSY,  // being resized by its owner: any other use is wrong
+    PM_HUGE_GONE
+};
 
 struct pm_huge {
     struct pm_list link;  // USED: huge blocks; CACHED: the cache, last freed first; GONE: spare ones
@@ -39,8 +44,8 @@ extern struct pm_huge_blocks pm_huge_blocks;
 
 void pm_huge_start(void);
 
-// At least n bytes at a multiple of align (a power of two), or NULL. *clean tells whether they read
-// as zero. n + align is at most PTRDIFF_MAX.
+// At least n bytes at a multiple of align (a power of two), or NULL. *clean asks for bytes that read as
+// zero, and tells whether they do. n + align is at most PTRDIFF_MAX.
 void *pm_huge_malloc(size_t n, size_t align, bool *clean);
 
 // Frees the huge block that starts at `at`, an address in a slot of one.
@@ -52,6 +57,9 @@ size_t pm_huge_size(const void *at, enum pm_verdict *verdict);
 // Changes the size of a huge block in use, moving its pages where it must; the new address, or NULL
 // with the block as it was. n is at most PTRDIFF_MAX.
 void *pm_huge_resize(void *at, size_t n);
+
+// Unmaps cached blocks that are too much or too old.
+void pm_huge_age(uint32_t now);
 
 // Unmaps all cached blocks. Returns bytes given back.
 size_t pm_huge_trim(void);

@@ -17,6 +17,7 @@
 
 #include "base/bits.h"
 #include "config/limits.h"
+#include "core/clock.h"
 
 // Under the lock of the structure that it belongs to.
 struct pm_keep {
@@ -27,7 +28,7 @@ struct pm_keep {
 
 // Bytes that may stay resident while `in_use` bytes are in use.
 PM_INLINE size_t pm_keep_limit(struct pm_keep *keep, size_t in_use, uint32_t now) {
-    const uint32_t delays = (now - keep->at) / PM_PURGE_DELAY_MS;
+    const uint32_t delays = pm_clock_since(keep->at, now) / PM_PURGE_DELAY_MS;
     if (PM_UNLIKELY(delays != 0)) {
         const unsigned halvings = delays < 63 ? delays : 63;
         keep->extra >>= halvings;

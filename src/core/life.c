@@ -103,8 +103,11 @@ static bool interrupted(void) {
     return pm_thread.fast == PM_BUSY_HEAP && (!has_heap() || pm_thread.heap->in_miss);
 }
 
-// Whether the calling thread has taken the locks for a fork. Written under all of them.
+// The thread that has taken the locks for a fork, and what it was doing: a handler may fork inside a
+// fast path. Written under all of the locks.
 static uint64_t forker;
+static struct pm_heap *fast_before;
+static bool in_miss_before;
 
 static bool is_forking(void) {
     return pm_get(&forker) == pm_lock_self();
@@ -117,29 +120,33 @@ void pm_life_before_fork(void) {
     }
     for_all_locks(pm_lock);
     pm_set(&forker, pm_lock_self());
+    fast_before = pm_thread.fast;
     pm_set(&pm_thread.fast, PM_BUSY_HEAP);
     if (has_heap()) {
+        in_miss_before = pm_thread.heap->in_miss;
         pm_thread.heap->in_miss = true;
     }
 }
 
-static void end_fork(void) {
+// The word that the thread is to have again, once no lock is held.
+static struct pm_heap *end_fork(void) {
     pm_set(&forker, 0);
     if (has_heap()) {
-        pm_thread.heap->in_miss = false;
+        pm_thread.heap->in_miss = in_miss_before;
     }
+    return fast_before;
 }
 
-static void not_busy(void) {
+static void go_on(struct pm_heap *fast) {
     pm_signal_fence();
-    pm_set(&pm_thread.fast, has_heap() ? pm_thread.heap : PM_NO_HEAP);
+    pm_set(&pm_thread.fast, fast);
 }
 
 void pm_life_after_fork_in_parent(void) {
     if (is_forking()) {
-        end_fork();
+        struct pm_heap *const fast = end_fork();
         for_all_locks(pm_unlock);
-        not_busy();
+        go_on(fast);
     }
 }
 
@@ -154,7 +161,7 @@ void pm_life_after_fork_in_child(void) {
     if (!forking) {
         return;
     }
-    end_fork();
+    struct pm_heap *const fast = end_fork();
     PM_LIST_EACH(link, &pm_heaps.every) {
         struct pm_heap *const heap = PM_LIST_ENTRY(link, struct pm_heap, every);
         if (heap != pm_thread.heap && heap != &pm_ended_heap && !heap->ended) {
@@ -162,5 +169,5 @@ void pm_life_after_fork_in_child(void) {
             pm_heap_close(heap);
         }
     }
-    not_busy();
+    go_on(fast);
 }

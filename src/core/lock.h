@@ -66,28 +66,12 @@ PM_INLINE void pm_lock(struct pm_lock *lock) {
     }
 }
 
-// For readers that a handler may enter while its own thread is interrupted under the lock. True when
-// the lock was taken, which pm_unlock_if is to be told.
-PM_INLINE bool pm_lock_unless_mine(struct pm_lock *lock) {
-    const bool take = !pm_lock_mine(lock);
-    if (take) {
-        pm_lock(lock);
-    }
-    return take;
-}
-
 PM_INLINE void pm_unlock(struct pm_lock *lock) {
     if (PM_CHECKS) {
         pm_lock_check_giving(lock);
     }
     if (PM_UNLIKELY(__atomic_exchange_n(&lock->word, 0, __ATOMIC_RELEASE) & PM_LOCK_WAITED)) {
         pm_lock_wake(lock);
-    }
-}
-
-PM_INLINE void pm_unlock_if(struct pm_lock *lock, bool taken) {
-    if (taken) {
-        pm_unlock(lock);
     }
 }
 

@@ -213,7 +213,7 @@ static struct pm_run *choose_purge(struct pm_runs *runs, const struct surplus *s
                                    bool *whole) {
     const bool any = !pm_list_empty(&runs->age);
     struct pm_run *run = any ? PM_LIST_ENTRY(runs->age.prev, struct pm_run, age) : NULL;
-    const bool old = any && surplus->now - run->freed_at > PM_PURGE_DELAY_MS;
+    const bool old = any && pm_clock_since(run->freed_at, surplus->now) > PM_PURGE_DELAY_MS;
     if (any && runs->resident_units <= surplus->keep && !old) {
         return NULL;
     }
@@ -293,6 +293,20 @@ static size_t purge(struct pm_runs *runs, struct surplus surplus) {
     return bytes;
 }
 
+static void age(struct pm_runs *runs, uint32_t now) {
+    pm_lock(&runs->lock);
+    const size_t keep =
+        pm_keep_limit(&runs->keep, runs->used_units << runs->unit_bits, now) >> runs->unit_bits;
+    pm_unlock(&runs->lock);
+    purge(runs, (struct surplus){.keep = keep, .spare = 1, .now = now});
+}
+
+void pm_runs_age(uint32_t now) {
+    for (unsigned kind = 0; kind < PM_RUNS_COUNT; kind++) {
+        age(&pm_runs[kind], now);
+    }
+}
+
 size_t pm_runs_trim(void) {
     size_t bytes = 0;
     for (unsigned kind = 0; kind < PM_RUNS_COUNT; kind++) {
@@ -301,11 +315,11 @@ size_t pm_runs_trim(void) {
     return bytes;
 }
 
-// What `at` is, under the lock.
+// What `at` is, under the lock, or for a block that the caller has: nobody else changes that.
 static enum pm_verdict prove(const struct pm_runs *runs, const void *at) {
     const struct pm_run_arena *const arena = arena_of(runs, at);
     const size_t unit = unit_of(runs, at);
-    const enum pm_unit_state state = arena->state[unit];
+    const enum pm_unit_state state = pm_get(&arena->state[unit]);
     if ((uintptr_t)at % PM_BLOCK_ALIGN != 0) {
         return PM_UNALIGNED;
     }
@@ -334,7 +348,7 @@ enum pm_verdict pm_run_free(struct pm_runs *runs, void *at) {
         free_units(runs, arena, unit, count, now);
         keep = pm_keep_limit(&runs->keep, runs->used_units << runs->unit_bits, now) >> runs->unit_bits;
         const struct pm_run *const oldest = PM_LIST_ENTRY(runs->age.prev, struct pm_run, age);
-        due = runs->resident_units > keep || now - oldest->freed_at > PM_PURGE_DELAY_MS;
+        due = runs->resident_units > keep || pm_clock_since(oldest->freed_at, now) > PM_PURGE_DELAY_MS;
     }
     pm_unlock(&runs->lock);
     if (PM_UNLIKELY(due)) {
@@ -344,10 +358,9 @@ enum pm_verdict pm_run_free(struct pm_runs *runs, void *at) {
 }
 
 size_t pm_run_size(struct pm_runs *runs, const void *at, enum pm_verdict *verdict) {
-    const bool taken = pm_lock_unless_mine(&runs->lock);
     *verdict = prove(runs, at);
-    const size_t size = *verdict == PM_DONE ? (size_t)arena_of(runs, at)->run[unit_of(runs, at)].units : 0;
-    pm_unlock_if(&runs->lock, taken);
+    const size_t size =
+        *verdict == PM_DONE ? (size_t)pm_get(&arena_of(runs, at)->run[unit_of(runs, at)].units) : 0;
     return size << runs->unit_bits;
 }
 

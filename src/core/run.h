@@ -44,8 +44,6 @@ struct pm_run {
 
 struct pm_run_arena {
     struct pm_list every;
-    uint32_t free_units;
-    uint32_t unused;
     uint64_t dirty[PM_DIRTY_WORDS];   // units that may be resident and not zero
     uint8_t state[PM_ARENA_UNITS];    // enum pm_unit_state
     struct pm_run run[PM_ARENA_UNITS];
@@ -90,6 +88,9 @@ size_t pm_run_size(struct pm_runs *runs, const void *at, enum pm_verdict *verdic
 
 // Changes the length of a run in use where it is; false when its neighbour leaves no room.
 bool pm_run_resize(struct pm_runs *runs, void *at, size_t n);
+
+// Purges free runs that are too much or too old.
+void pm_runs_age(uint32_t now);
 
 // Gives the pages of all free runs, and empty arenas, back to the OS. Returns bytes given back.
 size_t pm_runs_trim(void);

@@ -46,6 +46,11 @@ static bool was_jumped_out_of(void) {
     return heap != NULL && heap != PM_HEAP_ENDED && !heap->in_miss && !pm_os_signals_blocked();
 }
 
+// Blocks that handlers freed inside an interrupted call, or threads that can't have a heap: linked by
+// their first words, freed at the next miss of any thread.
+static uintptr_t deferred;
+static void free_deferred(void);
+
 static enum visit enter(void) {
     if (PM_UNLIKELY(pm_thread.fast == PM_BUSY_HEAP) && !was_jumped_out_of()) {
         return REENTERED;
@@ -63,6 +68,9 @@ static enum visit enter(void) {
         pm_thread.heap->in_miss = true;
     }
     pm_signal_fence();
+    if (PM_UNLIKELY(pm_get(&deferred) != 0)) {
+        free_deferred();
+    }
     return ENTERED;
 }
 
@@ -80,10 +88,8 @@ bool pm_entry_begin(void) {
     return enter() == ENTERED;
 }
 
-void pm_entry_end(bool begun) {
-    if (begun) {
-        leave();
-    }
+void pm_entry_end(void) {
+    leave();
 }
 
 static void *out_of_memory(void) {
@@ -135,21 +141,40 @@ static void free_by_libc(void *at) {
     known(at);
 }
 
-// A handler's free inside an interrupted function, or one by a thread that can't have a heap: pools
-// take it without a lock, and a large block is lost when the interrupted code holds the lock that it
-// needs. What is no pool's touches no heap.
+static void defer(void *at) {
+    uintptr_t first = pm_get(&deferred);
+    do {
+        *(pm_link *)at = first;
+    } while (!__atomic_compare_exchange_n(&deferred, &first, (uintptr_t)at, true, __ATOMIC_RELEASE,
+                                          __ATOMIC_RELAXED));
+}
+
+static PM_NOINLINE void free_deferred(void) {
+    uintptr_t block = __atomic_exchange_n(&deferred, 0, __ATOMIC_ACQUIRE);
+    while (block != 0) {
+        const uintptr_t next = *(const pm_link *)block;
+        const enum pm_verdict verdict = mode->free((void *)block);
+        if (PM_UNLIKELY(verdict != PM_DONE)) {
+            pm_misuse("free", (void *)block, verdict);
+        }
+        block = next;
+    }
+}
+
+// Takes no lock and touches no heap. Only what is proved to be a block is written to.
 static enum pm_verdict free_reentered(void *at) {
+    enum pm_verdict verdict;
     switch (pm_map_kind(at)) {
     case PM_SLOT_SMALL:
-        return pm_heap_free(NULL, at, PM_SMALL_POOL_BITS);
     case PM_SLOT_MEDIUM:
-        return pm_heap_free(NULL, at, PM_MEDIUM_POOL_BITS);
     case PM_SLOT_RUNS:
-        return pm_lock_mine(&pm_runs[PM_RUNS_SMALL].lock) ? PM_DONE : mode->free(at);
     case PM_SLOT_LARGE_RUNS:
-        return pm_lock_mine(&pm_runs[PM_RUNS_LARGE].lock) ? PM_DONE : mode->free(at);
     case PM_SLOT_HUGE:
-        return pm_lock_mine(&pm_huge_blocks.lock) ? PM_DONE : mode->free(at);
+        mode->usable_size(at, &verdict);
+        if (verdict == PM_DONE) {
+            defer(at);
+        }
+        return verdict;
     default:
         return mode->free(at);
     }
@@ -348,11 +373,7 @@ size_t pm_entry_usable_size(const void *at) {
     if (at == NULL) {
         return 0;
     }
-    // The sizes of large blocks are read under a lock.
-    const enum pm_slot_kind kind = pm_map_kind(at);
-    const bool begun = kind != PM_SLOT_SMALL && kind != PM_SLOT_MEDIUM && pm_entry_begin();
     const size_t size = mode->usable_size(at, &verdict);
-    pm_entry_end(begun);
     if (PM_UNLIKELY(verdict != PM_DONE && verdict != PM_LIBCS)) {
         pm_misuse("malloc_usable_size", at, verdict);
     }
@@ -392,7 +413,8 @@ __attribute__((constructor(101))) static void attach(void) {
 }
 
 __attribute__((destructor(101))) static void detach(void) {
-    const bool begun = pm_entry_begin();
-    pm_report_at_exit();
-    pm_entry_end(begun);
+    if (pm_entry_begin()) {
+        pm_report_at_exit();
+        pm_entry_end();
+    }
 }

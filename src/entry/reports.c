@@ -14,12 +14,14 @@
 #include "insight/report.h"
 #include "insight/usage.h"
 
+// All zero in a handler that interrupted the library.
 static struct pm_usage read_usage(void) {
-    struct pm_usage usage;
+    struct pm_usage usage = {0};
     pm_life_start();
-    const bool begun = pm_entry_begin();
-    pm_usage_read(&usage);
-    pm_entry_end(begun);
+    if (pm_entry_begin()) {
+        pm_usage_read(&usage);
+        pm_entry_end();
+    }
     return usage;
 }
 
@@ -56,9 +58,10 @@ int pm_entry_mallopt(int parameter, int value) {
 
 void pm_entry_stats(void) {
     pm_life_start();
-    const bool begun = pm_entry_begin();
-    pm_report_write(2, PM_STATS_TEXT);
-    pm_entry_end(begun);
+    if (pm_entry_begin()) {
+        pm_report_write(2, PM_STATS_TEXT);
+        pm_entry_end();
+    }
 }
 
 int pm_entry_info(int options, FILE *to) {

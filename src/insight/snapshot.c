@@ -72,7 +72,8 @@ static bool visit_arena(struct walk *walk, const char *at) {
         (head.bits != PM_SMALL_POOL_BITS && head.bits != PM_MEDIUM_POOL_BITS)) {
         return false;
     }
-    const size_t bytes = PM_POOL_BYTES(head.bits), count = PM_ARENA_POOLS(head.bits) - 1;
+    const size_t bytes = PM_POOL_BYTES(head.bits);
+    const size_t count = pm_min(head.pools, PM_ARENA_POOLS(head.bits) - 1);
     for (size_t i = 1; i <= count; i++) {
         struct pm_pool pool = {.shared.state = PM_POOL_UNUSED};
         const bool opened = (head.opened >> i & 1) != 0;
@@ -213,15 +214,13 @@ bool pm_snapshot_own(struct pm_snapshot *snapshot) {
         &pm_huge_blocks.lock,
     };
     enum { LOCK_COUNT = sizeof locks / sizeof locks[0] };
-    bool taken[LOCK_COUNT];
-    // A handler that interrupted a miss holds some of them already.
     for (unsigned i = 0; i < LOCK_COUNT; i++) {
-        taken[i] = pm_lock_unless_mine(locks[i]);
+        pm_lock(locks[i]);
     }
     const struct pm_reader reader = {.read = read_own};
     const bool done = pm_snapshot_read(snapshot, &reader, (uintptr_t)&pm_own_root);
     for (unsigned i = LOCK_COUNT; i > 0; i--) {
-        pm_unlock_if(locks[i - 1], taken[i - 1]);
+        pm_unlock(locks[i - 1]);
     }
     return done;
 }

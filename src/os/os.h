@@ -36,7 +36,7 @@ int pm_os_purge(void *at, size_t size);
 int pm_os_resize(void *at, size_t old_size, size_t new_size);
 
 // Moves the pages of a mapping onto the reserved range `to` of new_size bytes, without copying.
-// 0, or -errno with both as they were.
+// 0, or -errno: then the pages are where they were, and the range may have been given back.
 int pm_os_move(void *at, size_t old_size, void *to, size_t new_size);
 
 // Milliseconds of a clock that never goes back; wraps after 49 days.

@@ -159,7 +159,9 @@ int pm_os_create_file(const char *path) {
 }
 
 int pm_os_duplicate(int fd) {
-    return (int)call(SYS_fcntl, fd, F_DUPFD_CLOEXEC, DESCRIPTOR_FLOOR, 0, 0, 0);
+    const long copy = call(SYS_fcntl, fd, F_DUPFD_CLOEXEC, DESCRIPTOR_FLOOR, 0, 0, 0);
+    // A process may be limited to fewer descriptors.
+    return (int)(failed(copy) ? call(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 3, 0, 0, 0) : copy);
 }
 
 void pm_os_close(int fd) {

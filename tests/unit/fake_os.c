@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) the poolmalloc authors
+//
+// The calls, wrapped.
+
+#include "fake_os.h"
+
+#include "core/clock.h"
+#include "config/limits.h"
+#include "os/os.h"
+
+#include <errno.h>
+
+struct fake {
+    uint32_t count, pass, fail;
+    void (*hook)(void);
+};
+
+static struct fake fakes[FAKE_CALL_COUNT];
+static bool clock_stopped;
+static uint32_t clock_now;
+static uintptr_t fake_end;
+
+void *__real_pm_os_map(void *hint, size_t size);
+void *__real_pm_os_reserve(size_t size);
+int __real_pm_os_unmap(void *at, size_t size);
+int __real_pm_os_purge(void *at, size_t size);
+int __real_pm_os_resize(void *at, size_t old_size, size_t new_size);
+int __real_pm_os_move(void *at, size_t old_size, void *to, size_t new_size);
+uint32_t __real_pm_os_clock(void);
+uintptr_t __real_pm_os_break(void);
+void __real_pm_os_wait(uint32_t *word, uint32_t value);
+
+void *__wrap_pm_os_map(void *hint, size_t size);
+void *__wrap_pm_os_reserve(size_t size);
+int __wrap_pm_os_unmap(void *at, size_t size);
+int __wrap_pm_os_purge(void *at, size_t size);
+int __wrap_pm_os_resize(void *at, size_t old_size, size_t new_size);
+int __wrap_pm_os_move(void *at, size_t old_size, void *to, size_t new_size);
+uint32_t __wrap_pm_os_clock(void);
+uintptr_t __wrap_pm_os_break(void);
+void __wrap_pm_os_wait(uint32_t *word, uint32_t value);
+
+// True: to be served. Failures are told by tests in which one thread calls.
+static bool served(enum fake_call call) {
+    struct fake *const fake = &fakes[call];
+    __atomic_fetch_add(&fake->count, 1, __ATOMIC_RELAXED);
+    void (*const hook)(void) = __atomic_load_n(&fake->hook, __ATOMIC_ACQUIRE);
+    if (hook != NULL) {
+        hook();
+    }
+    if (__atomic_load_n(&fake->fail, __ATOMIC_RELAXED) == 0) {
+        return true;
+    }
+    if (fake->pass > 0) {
+        fake->pass--;
+        return true;
+    }
+    fake->fail -= fake->fail != FAKE_ALL;
+    return false;
+}
+
+void fake_fail(enum fake_call call, uint32_t pass, uint32_t fail) {
+    fakes[call].pass = pass;
+    __atomic_store_n(&fakes[call].fail, fail, __ATOMIC_RELAXED);
+}
+
+void fake_heal(void) {
+    for (unsigned call = 0; call < FAKE_CALL_COUNT; call++) {
+        fake_fail((enum fake_call)call, 0, 0);
+    }
+}
+
+uint32_t fake_count(enum fake_call call) {
+    return __atomic_load_n(&fakes[call].count, __ATOMIC_RELAXED);
+}
+
+void fake_hook(enum fake_call call, void (*hook)(void)) {
+    __atomic_store_n(&fakes[call].hook, hook, __ATOMIC_RELEASE);
+}
+
+void fake_clock(uint32_t milliseconds) {
+    clock_stopped = true;
+    clock_now = milliseconds;
+    for (unsigned i = 0; i < PM_CLOCK_EVERY; i++) {
+        pm_clock();
+    }
+}
+
+void fake_break(uintptr_t end) {
+    fake_end = end;
+}
+
+void *__wrap_pm_os_map(void *hint, size_t size) {
+    return served(FAKE_MAP) ? __real_pm_os_map(hint, size) : NULL;
+}
+
+void *__wrap_pm_os_reserve(size_t size) {
+    return served(FAKE_RESERVE) ? __real_pm_os_reserve(size) : NULL;
+}
+
+int __wrap_pm_os_unmap(void *at, size_t size) {
+    return served(FAKE_UNMAP) ? __real_pm_os_unmap(at, size) : -ENOMEM;
+}
+
+// What the kernel says to a program that has locked its memory.
+int __wrap_pm_os_purge(void *at, size_t size) {
+    return served(FAKE_PURGE) ? __real_pm_os_purge(at, size) : -EINVAL;
+}
+
+int __wrap_pm_os_resize(void *at, size_t old_size, size_t new_size) {
+    return served(FAKE_RESIZE) ? __real_pm_os_resize(at, old_size, new_size) : -ENOMEM;
+}
+
+int __wrap_pm_os_move(void *at, size_t old_size, void *to, size_t new_size) {
+    return served(FAKE_MOVE) ? __real_pm_os_move(at, old_size, to, new_size) : -ENOMEM;
+}
+
+uint32_t __wrap_pm_os_clock(void) {
+    served(FAKE_CLOCK);
+    return clock_stopped ? clock_now : __real_pm_os_clock();
+}
+
+uintptr_t __wrap_pm_os_break(void) {
+    return fake_end != 0 ? fake_end : __real_pm_os_break();
+}
+
+void __wrap_pm_os_wait(uint32_t *word, uint32_t value) {
+    served(FAKE_WAIT);
+    __real_pm_os_wait(word, value);
+}

@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) the poolmalloc authors
+//
+// core/run: what goes back to the system, and random work against a model.
+
+#include "fake_os.h"
+#include "unit.h"
+
+#include "base/bits.h"
+#include "core/map.h"
+#include "core/run.h"
+#include "os/os.h"
+
+#include <pthread.h>
+#include <string.h>
+
+#define TEST(name) UNIT_TEST(run_model, name)
+#define NOW 100000u
+
+static struct pm_runs *const runs = &pm_runs[PM_RUNS_SMALL];
+static const size_t unit = (size_t)1 << PM_RUN_UNIT_BITS;
+
+enum { UNITS = PM_ARENA_UNITS - 1, MANY = 600 };
+
+static char *many[MANY];
+
+static void take_many(size_t n, unsigned count) {
+    for (unsigned i = 0; i < count; i++) {
+        bool clean;
+        many[i] = pm_run_malloc(runs, n, PM_BLOCK_ALIGN, &clean);
+        CHECK(many[i] != NULL);
+        memset(many[i], 1, n);
+    }
+}
+
+static void give_many(unsigned first, unsigned count, unsigned step) {
+    for (unsigned i = first; i < count; i += step) {
+        CHECK(pm_run_free(runs, many[i]) == PM_DONE);
+    }
+}
+
+TEST(free_runs_beyond_the_bound_go_back) {
+    fake_clock(NOW);
+    take_many(unit, MANY);
+    for (unsigned i = 0; i < MANY; i++) {
+        give_many(i, i + 1, 1);
+        const size_t in_use = runs->used_units * unit;
+        CHECK(runs->resident_units * unit <= pm_keep_limit(&runs->keep, in_use, NOW) ||
+                  runs->resident_units == UNITS,
+              "%zu units after %u", runs->resident_units, i);
+        AUDIT();
+    }
+}
+
+TEST(free_runs_stay_until_the_delay_is_over) {
+    fake_clock(NOW);
+    take_many(unit, 10);
+    give_many(0, 4, 2);
+    fake_clock(NOW + PM_PURGE_DELAY_MS);
+    give_many(4, 5, 1);
+    CHECK(fake_count(FAKE_PURGE) == 0);
+    fake_clock(NOW + PM_PURGE_DELAY_MS + 1);
+    give_many(6, 7, 1);
+    CHECK(fake_count(FAKE_PURGE) == 2 && runs->resident_units == 2);
+    AUDIT();
+}
+
+TEST(a_run_freed_after_the_clock_was_read_is_not_old) {
+    fake_clock(NOW);
+    take_many(unit, 10);
+    give_many(0, 1, 1);
+    ((struct pm_run_arena *)pm_slot_of(many[0]))->run[1].freed_at = NOW + 4;
+    give_many(2, 3, 1);
+    CHECK(fake_count(FAKE_PURGE) == 0);
+}
+
+TEST(trimming_purges_every_free_run) {
+    fake_clock(NOW);
+    runs->keep = (struct pm_keep){ .extra = (size_t)64 << 20, .at = NOW };
+    take_many(2 * unit, MANY);
+    give_many(0, MANY, 2);
+    CHECK(runs->resident_units == MANY);
+    CHECK(pm_runs_trim() == MANY * unit, "%zu units are left", runs->resident_units);
+    CHECK(runs->resident_units == 0);
+    AUDIT();
+}
+
+TEST(empty_arenas_but_one_go_back_and_are_remembered) {
+    enum { COUNT = 8 };
+    take_many(UNITS / 2 * unit, COUNT + 1);
+    CHECK(runs->count == COUNT / 2 + 1);
+    bool clean;
+    void *const last = pm_run_malloc(runs, 2 * unit, 16, &clean);
+    fake_clock(NOW);
+    give_many(0, COUNT, 1);
+    fake_clock(NOW + PM_PURGE_DELAY_MS + 1);
+    CHECK(pm_run_free(runs, last) == PM_DONE);
+    CHECK(runs->empty == 1 && runs->count == 2, "%zu of %zu", runs->empty, runs->count);
+    AUDIT();
+    unsigned ours = 0;
+    for (unsigned i = 0; i < COUNT; i += 2) {
+        char byte;
+        const enum pm_slot_kind kind = pm_map_kind(many[i]);
+        CHECK(kind == PM_SLOT_RUNS || kind == PM_SLOT_TOMBSTONE);
+        CHECK(pm_os_peek(many[i], &byte, 1) == (kind == PM_SLOT_RUNS));
+        ours += kind == PM_SLOT_RUNS;
+    }
+    CHECK(ours == 1);
+}
+
+TEST(trimming_gives_all_empty_arenas_back) {
+    take_many(UNITS / 2 * unit, 8);
+    give_many(0, 8, 1);
+    CHECK(pm_runs_trim() >= PM_SLOT_BYTES);
+    CHECK(runs->count == 0 && runs->empty == 0 && runs->resident_units == 0);
+    CHECK(pm_runs_trim() == 0);
+    AUDIT();
+}
+
+TEST(an_arena_that_the_system_does_not_take_back_stays_usable) {
+    enum { COUNT = 8 };
+    for (unsigned purge = 0; purge < 2; purge++) {
+        take_many(UNITS / 2 * unit, COUNT);
+        const size_t count = runs->count;
+        fake_fail(FAKE_UNMAP, 0, FAKE_ALL);
+        fake_fail(FAKE_PURGE, 0, purge ? FAKE_ALL : 0);
+        give_many(0, COUNT, 1);
+        pm_runs_trim();
+        CHECK(runs->count == count);
+        AUDIT();
+        bool clean;
+        const uint32_t mapped = fake_count(FAKE_MAP);
+        for (unsigned i = 0; i < COUNT; i++) {
+            many[i] = pm_run_malloc(runs, UNITS / 2 * unit, 16, &clean);
+            CHECK(!clean || unit_is_zero(many[i], UNITS / 2 * unit));
+        }
+        CHECK(fake_count(FAKE_MAP) == mapped, "the arenas serve");
+        AUDIT();
+        fake_heal();
+        give_many(0, COUNT, 1);
+        pm_runs_trim();
+        CHECK(runs->count == 0);
+        AUDIT();
+    }
+}
+
+struct run {
+    char *at;
+    size_t size;
+    uint64_t seed;
+};
+
+static void check_run(const struct run *run) {
+    enum pm_verdict verdict;
+    CHECK(pm_run_size(runs, run->at, &verdict) == pm_round_up(run->size, unit));
+    CHECK(unit_filled(run->at, run->size, run->seed), "%p of %zu bytes", run->at, run->size);
+}
+
+static size_t random_size(void) {
+    const size_t most = unit_below(8) == 0 ? pm_run_max(PM_RUNS_SMALL) : 12 * unit;
+    return 1 + unit_below(most);
+}
+
+static bool take_random(struct run *run, bool may_fail) {
+    const size_t size = random_size();
+    size_t align = (size_t)16 << unit_below(16);
+    if (size + align > pm_run_max(PM_RUNS_SMALL)) {
+        align = 16;
+    }
+    bool clean;
+    char *const at = pm_run_malloc(runs, size, align, &clean);
+    if (at == NULL) {
+        CHECK(may_fail);
+        return false;
+    }
+    CHECK((uintptr_t)at % align == 0 && (uintptr_t)at % unit == 0);
+    CHECK(!clean || unit_is_zero(at, pm_round_up(size, unit)));
+    *run = (struct run){ at, size, unit_random() };
+    unit_fill(at, size, run->seed);
+    return true;
+}
+
+static void resize_random(struct run *run) {
+    const size_t size = random_size(), kept = pm_min(size, run->size);
+    check_run(run);
+    if (pm_run_resize(runs, run->at, size)) {
+        run->size = size;
+        // The pattern depends on the size; of the old one, what is before both ends must be there.
+        CHECK(kept < 64 || unit_filled(run->at, 64, run->seed));
+        unit_fill(run->at, size, run->seed);
+    } else {
+        CHECK(size > run->size);
+    }
+    check_run(run);
+}
+
+static void work(unsigned steps, bool refusing) {
+    enum { LIVE = 60 };
+    static struct run live[LIVE];
+    unsigned count = 0;
+    for (unsigned i = 0; i < steps; i++) {
+        if (refusing && i % 50 == 0) {
+            fake_heal();
+            fake_fail((enum fake_call[]){ FAKE_MAP, FAKE_UNMAP, FAKE_PURGE }[unit_below(3)], 0,
+                      FAKE_ALL);
+        }
+        const size_t what = unit_below(100);
+        struct run *const one = &live[count == 0 ? 0 : unit_below(count)];
+        if (count == 0 || (what < 50 && count < LIVE)) {
+            count += take_random(&live[count], refusing);
+        } else if (what < 70) {
+            resize_random(one);
+        } else if (what < 99) {
+            check_run(one);
+            CHECK(pm_run_free(runs, one->at) == PM_DONE);
+            *one = live[--count];
+        } else {
+            pm_runs_trim();
+        }
+        AUDIT();
+    }
+    fake_heal();
+    for (unsigned i = 0; i < count; i++) {
+        check_run(&live[i]);
+        CHECK(pm_run_free(runs, live[i].at) == PM_DONE);
+    }
+    AUDIT();
+    pm_runs_trim();
+    CHECK(runs->used_units == 0 && runs->count == 0);
+}
+
+TEST(random_work_keeps_all_equations_and_all_bytes) {
+    work(4000, false);
+}
+
+TEST(random_work_on_a_system_that_refuses_keeps_all_equations_and_all_bytes) {
+    work(4000, true);
+}
+
+static void *work_in_thread(void *argument) {
+    uint64_t random = (uintptr_t)argument;
+    char *held[8] = { NULL };
+    for (unsigned i = 0; i < 2000; i++) {
+        random = random * UINT64_C(6364136223846793005) + 1442695040888963407;
+        const unsigned at = random >> 60 & 7;
+        if (held[at] == NULL) {
+            bool clean;
+            held[at] = pm_run_malloc(runs, (1 + (random >> 33) % 8) * unit, 16, &clean);
+            CHECK(held[at] != NULL);
+            memset(held[at], (int)(uintptr_t)argument, 64);
+        } else {
+            CHECK(held[at][0] == (char)(uintptr_t)argument && held[at][63] == held[at][0]);
+            CHECK(pm_run_free(runs, held[at]) == PM_DONE);
+            held[at] = NULL;
+        }
+    }
+    for (unsigned i = 0; i < 8; i++) {
+        CHECK(held[i] == NULL || pm_run_free(runs, held[i]) == PM_DONE);
+    }
+    return NULL;
+}
+
+TEST(threads_get_runs_of_their_own) {
+    pthread_t threads[4];
+    for (uintptr_t i = 0; i < 4; i++) {
+        CHECK(pthread_create(&threads[i], NULL, work_in_thread, (void *)(i + 1)) == 0);
+    }
+    for (unsigned i = 0; i < 4; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    CHECK(runs->used_units == 0);
+    AUDIT();
+}

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) the poolmalloc authors
+//
+// What the unit tests share.
+
+#include "unit.h"
+
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static bool in_child;
+
+void unit_fail(const char *file, int line, const char *condition, const char *format, ...) {
+    char text[1024];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (!in_child && getpid() == gettid()) {
+        cr_assert_fail("%s:%d: not true: %s%s", file, line, condition, text);
+    }
+    // Criterion can't be told from here.
+    dprintf(STDERR_FILENO, "%s:%d: not true: %s%s\n", file, line, condition, text);
+    if (in_child) {
+        _exit(1);
+    }
+    abort();
+}
+
+struct call {
+    void (*function)(void *);
+    void *argument;
+};
+
+static void *run_call(void *argument) {
+    const struct call *const call = argument;
+    call->function(call->argument);
+    return NULL;
+}
+
+void unit_in_thread(void (*function)(void *), void *argument) {
+    struct call call = { function, argument };
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, run_call, &call) == 0);
+    CHECK(pthread_join(thread, NULL) == 0);
+}
+
+bool unit_in_child(void (*function)(void *), void *argument) {
+    const pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        in_child = true;
+        alarm(UNIT_SECONDS / 2);
+        function(argument);
+        _exit(0);
+    }
+    int status;
+    CHECK(waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status), "the child ended by signal %d", WTERMSIG(status));
+    CHECK(WEXITSTATUS(status) == 0, "the child failed");
+    return true;
+}
+
+static int captured_file = -1, kept_stderr;
+
+void unit_capture(void) {
+    fflush(stderr);
+    captured_file = memfd_create("stderr", MFD_CLOEXEC);
+    kept_stderr = dup(STDERR_FILENO);
+    CHECK(captured_file >= 0 && kept_stderr >= 0);
+    dup2(captured_file, STDERR_FILENO);
+}
+
+const char *unit_captured(void) {
+    static char text[1 << 16];
+    fflush(stderr);
+    dup2(kept_stderr, STDERR_FILENO);
+    close(kept_stderr);
+    const ssize_t length = pread(captured_file, text, sizeof text - 1, 0);
+    close(captured_file);
+    CHECK(length >= 0);
+    text[length] = '\0';
+    return text;
+}
+
+uint64_t unit_random(void) {
+    static uint64_t state = 1;
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    return state;
+}
+
+static unsigned char pattern(size_t i, uint64_t seed) {
+    return (unsigned char)((seed * 31 + i * 7 + (i >> 8)) | 1);
+}
+
+// Large blocks by their ends and a byte a page, so that no test is slow for its memory's sake.
+static size_t step(size_t i, size_t size) {
+    return size <= 4096 || i < 64 || i + 64 >= size ? 1 : i + 64 + 509 < size ? 509 : size - 64 - i;
+}
+
+void unit_fill(void *block, size_t size, uint64_t seed) {
+    unsigned char *const bytes = block;
+    for (size_t i = 0; i < size; i += step(i, size)) {
+        bytes[i] = pattern(i, seed);
+    }
+}
+
+bool unit_filled(const void *block, size_t size, uint64_t seed) {
+    const unsigned char *const bytes = block;
+    for (size_t i = 0; i < size; i += step(i, size)) {
+        if (bytes[i] != pattern(i, seed)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool unit_is_zero(const void *block, size_t size) {
+    const unsigned char *const bytes = block;
+    return size == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, size - 1) == 0);
+}
