@@ -17,7 +17,6 @@
 #define PM_COLD __attribute__((noinline, cold))
 #define PM_NORETURN __attribute__((noreturn))
 #define PM_EXPORT __attribute__((visibility("default")))
-#define PM_MALLOC __attribute__((malloc))
 #define PM_PRINTF(text, first) __attribute__((format(printf, text, first)))
 #define PM_TLS __thread __attribute__((tls_model("initial-exec")))
 

@@ -16,7 +16,6 @@ struct pm_list {
     struct pm_list *next, *prev;
 };
 
-#define PM_LIST_INIT(name) {&(name), &(name)}
 #define PM_LIST_ENTRY(link, type, member) ((type *)((char *)(link)-offsetof(type, member)))
 #define PM_LIST_EACH(at, list)                                                                     \
     for (struct pm_list *at = (list)->next, *at##_next = at->next; at != (list);                   \

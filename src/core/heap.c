@@ -12,7 +12,6 @@
 #include "base/bits.h"
 #include "core/arena.h"
 #include "core/meta.h"
-#include "os/os.h"
 
 const struct pm_pool pm_no_pool_header;
 struct pm_pool *const pm_empty_lanes[PM_LANE_COUNT + 1] = {[0 ... PM_LANE_COUNT] = PM_NO_POOL};
@@ -68,11 +67,6 @@ static void collect(struct pm_pool *pool) {
     }
     pm_set(&pool->owned.list, first);
     pm_add(&pool->owned.used, -count);
-}
-
-// CURRENT or LISTED, off its bin, without blocks in use -> FREE.
-static void give_back(struct pm_pool *pool) {
-    pm_arena_give_back(pool);
 }
 
 // CURRENT -> FULL: no block is left. False when remote frees brought some, and nothing changed.
@@ -184,7 +178,7 @@ static void give_back_freed(struct pm_heap *heap, pm_class class) {
         if (pm_get(&pool->shared.remote) >> PM_REMOTE_COUNT_SHIFT == pool->owned.used) {
             pm_list_remove(&pool->owned.link);
             collect(pool);
-            give_back(pool);
+            pm_arena_give_back(pool);
         }
     }
 }
@@ -253,7 +247,7 @@ bool pm_heap_pool_emptied(struct pm_pool *pool) {
     }
     pm_lock(&heap->lock);
     pm_list_remove(&pool->owned.link);
-    give_back(pool);
+    pm_arena_give_back(pool);
     pm_unlock(&heap->lock);
     return true;
 }
@@ -279,7 +273,7 @@ static void abandon(struct pm_pool *pool) {
                                           __ATOMIC_RELEASE, __ATOMIC_RELAXED));
     pm_unlock(&abandoned->lock);
     if (empty) {
-        give_back(pool);
+        pm_arena_give_back(pool);
     }
 }
 
@@ -303,7 +297,7 @@ static bool adopt(struct pm_heap *heap, struct pm_pool *pool, uintptr_t block, u
     pm_pool_push(pool, block);
     collect(pool);
     if (pool->owned.used == 0) {
-        give_back(pool);
+        pm_arena_give_back(pool);
     } else if (pm_get(&pool->shared.home) == heap || pm_list_empty(bin)) {
         set_state(pool, PM_POOL_LISTED);
         pm_set(&pool->shared.home, heap);
@@ -514,7 +508,7 @@ void pm_heap_trim(struct pm_heap *heap) {
             collect(pool);
         }
         if (pool->owned.used == 1) {
-            give_back(drop_current(heap, (pm_class)class));
+            pm_arena_give_back(drop_current(heap, (pm_class)class));
         }
         give_back_freed(heap, (pm_class)class);
     }

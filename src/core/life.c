@@ -14,7 +14,6 @@
 #include "core/huge.h"
 #include "core/meta.h"
 #include "core/run.h"
-#include "os/os.h"
 
 enum { NOT_STARTED, STARTING, STARTED };
 
@@ -93,12 +92,12 @@ static void for_all_locks(void (*act)(struct pm_lock *)) {
     act(&pm_meta.lock);
 }
 
-// A handler that forks after it interrupted a miss finds locks that its own thread holds, and
-// structures in the middle of a change: then nothing is taken, and the child adopts nothing.
 static bool has_heap(void) {
     return pm_thread.heap != NULL && pm_thread.heap != PM_HEAP_ENDED;
 }
 
+// A handler that forks after it interrupted a miss finds locks that its own thread holds, and
+// structures in the middle of a change: then nothing is taken, and the child adopts nothing.
 static bool interrupted(void) {
     return pm_thread.fast == PM_BUSY_HEAP && (!has_heap() || pm_thread.heap->in_miss);
 }

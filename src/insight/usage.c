@@ -9,14 +9,14 @@
 #include "insight/snapshot.h"
 #include "os/os.h"
 
-int pm_usage_read(struct pm_usage *usage) {
+bool pm_usage_read(struct pm_usage *usage) {
     *usage = (struct pm_usage){0};
     const size_t size = pm_round_up(sizeof(struct pm_snapshot), pm_os_page_size());
     struct pm_snapshot *const snapshot = pm_os_map(NULL, size);
     if (snapshot == NULL) {
-        return 0;
+        return false;
     }
-    const int done = pm_snapshot_own(snapshot);
+    const bool done = pm_snapshot_own(snapshot);
     if (done) {
         const struct pm_balance *const balance = &snapshot->balance;
         for (unsigned class = 0; class < PM_CLASS_COUNT; class++) {

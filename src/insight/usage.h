@@ -6,6 +6,7 @@
 #ifndef PM_INSIGHT_USAGE_H
 #define PM_INSIGHT_USAGE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct pm_usage {
@@ -19,6 +20,6 @@ struct pm_usage {
 };
 
 // False, and all zero, when there is no memory to look.
-int pm_usage_read(struct pm_usage *usage);
+bool pm_usage_read(struct pm_usage *usage);
 
 #endif

@@ -11,7 +11,6 @@
 // and not called: the caller stays the caller.
 
 #include <dlfcn.h>
-#include <errno.h>
 #include <stddef.h>
 
 #include "base/atomic.h"

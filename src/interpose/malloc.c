@@ -90,5 +90,6 @@ ALIAS(free) void __libc_free(void *block);
 ALIAS(calloc) void *__libc_calloc(size_t count, size_t size);
 ALIAS(realloc) void *__libc_realloc(void *block, size_t n);
 ALIAS(memalign) void *__libc_memalign(size_t align, size_t n);
+ALIAS(reallocarray) void *__libc_reallocarray(void *block, size_t count, size_t size);
 ALIAS(valloc) void *__libc_valloc(size_t n);
 ALIAS(pvalloc) void *__libc_pvalloc(size_t n);

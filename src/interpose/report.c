@@ -58,3 +58,14 @@ PM_EXPORT void malloc_stats(void) {
 PM_EXPORT int malloc_info(int options, FILE *to) {
     return pm_entry_info(options, to);
 }
+
+PM_EXPORT struct mallinfo __libc_mallinfo(void);
+PM_EXPORT int __libc_mallopt(int parameter, int value);
+
+struct mallinfo __libc_mallinfo(void) {
+    return mallinfo();
+}
+
+int __libc_mallopt(int parameter, int value) {
+    return pm_entry_mallopt(parameter, value);
+}

@@ -47,7 +47,8 @@ static void check_order(int count, ...) {
 }
 
 Test(list, starts_empty, .init = start, .timeout = UNIT_SECONDS) {
-    struct pm_list other = PM_LIST_INIT(other);
+    struct pm_list other;
+    pm_list_init(&other);
     CHECK(pm_list_empty(&other));
     check_order(0);
 }
