@@ -29,7 +29,7 @@ static int narrow(size_t n) {
     return n > INT_MAX ? INT_MAX : (int)n;
 }
 
-PM_EXPORT struct mallinfo mallinfo(void) {
+static struct mallinfo narrow_info(void) {
     const struct pm_mallinfo2 info = pm_entry_mallinfo2();
     return (struct mallinfo){
         .arena = narrow(info.arena),
@@ -40,6 +40,10 @@ PM_EXPORT struct mallinfo mallinfo(void) {
         .fordblks = narrow(info.fordblks),
         .keepcost = narrow(info.keepcost),
     };
+}
+
+PM_EXPORT struct mallinfo mallinfo(void) {
+    return narrow_info();
 }
 
 PM_EXPORT int mallopt(int parameter, int value) {
@@ -63,7 +67,7 @@ PM_EXPORT struct mallinfo __libc_mallinfo(void);
 PM_EXPORT int __libc_mallopt(int parameter, int value);
 
 struct mallinfo __libc_mallinfo(void) {
-    return mallinfo();
+    return narrow_info();
 }
 
 int __libc_mallopt(int parameter, int value) {
