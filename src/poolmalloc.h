@@ -30,9 +30,9 @@ extern "C" {
 #define PM_VERSION_PATCH 0
 
 #if defined(__GNUC__)
-#define PM_API_SIZE(...) __attribute__((alloc_size(__VA_ARGS__), warn_unused_result))
+#    define PM_API_SIZE(...) __attribute__((alloc_size(__VA_ARGS__), warn_unused_result))
 #else
-#define PM_API_SIZE(...)
+#    define PM_API_SIZE(...)
 #endif
 
 /* "major.minor.patch" of the library that is loaded. */

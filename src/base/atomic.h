@@ -10,7 +10,7 @@
 
 #include "base/attributes.h"
 
-#define pm_get(field) __atomic_load_n((field), __ATOMIC_RELAXED)
+#define pm_get(field)        __atomic_load_n((field), __ATOMIC_RELAXED)
 #define pm_set(field, value) __atomic_store_n((field), (value), __ATOMIC_RELAXED)
 
 // For counters with one writer at a time: not an atomic addition.

@@ -27,8 +27,8 @@ static void put(struct sink *sink, char c) {
 }
 
 // `sign` stands before padding with zeros and behind padding with blanks.
-static void put_padded(struct sink *sink, const struct spec *spec, const char *sign, const char *text,
-                       size_t length) {
+static void put_padded(struct sink *sink, const struct spec *spec, const char *sign,
+                       const char *text, size_t length) {
     size_t all = length;
     for (const char *at = sign; *at != '\0'; at++) {
         all++;
@@ -80,13 +80,13 @@ static void put_string(struct sink *sink, const struct spec *spec, const char *t
 }
 
 size_t pm_format_list(char *to, size_t size, const char *format, va_list args) {
-    struct sink sink = {.to = to, .size = size};
+    struct sink sink = { .to = to, .size = size };
     for (const char *at = format; *at != '\0'; at++) {
         if (*at != '%') {
             put(&sink, *at);
             continue;
         }
-        struct spec spec = {0};
+        struct spec spec = { 0 };
         const char *const start = at++;
         for (;; at++) {
             if (*at == '-') {
@@ -118,22 +118,15 @@ size_t pm_format_list(char *to, size_t size, const char *format, va_list args) {
         }
         case 'u':
         case 'x': {
-            const uint64_t value = spec.longs ? va_arg(args, unsigned long) : va_arg(args, unsigned);
+            const uint64_t value =
+                spec.longs ? va_arg(args, unsigned long) : va_arg(args, unsigned);
             put_number(&sink, &spec, value, *at == 'u' ? 10 : 16, "");
             break;
         }
-        case 'p':
-            put_number(&sink, &spec, (uintptr_t)va_arg(args, void *), 16, "0x");
-            break;
-        case 's':
-            put_string(&sink, &spec, va_arg(args, const char *));
-            break;
-        case 'c':
-            put(&sink, (char)va_arg(args, int));
-            break;
-        case '%':
-            put(&sink, '%');
-            break;
+        case 'p': put_number(&sink, &spec, (uintptr_t)va_arg(args, void *), 16, "0x"); break;
+        case 's': put_string(&sink, &spec, va_arg(args, const char *)); break;
+        case 'c': put(&sink, (char)va_arg(args, int)); break;
+        case '%': put(&sink, '%'); break;
         default:
             for (const char *copy = start; copy <= at && *copy != '\0'; copy++) {
                 put(&sink, *copy);

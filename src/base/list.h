@@ -17,8 +17,8 @@ struct pm_list {
 };
 
 #define PM_LIST_ENTRY(link, type, member) ((type *)((char *)(link)-offsetof(type, member)))
-#define PM_LIST_EACH(at, list)                                                                     \
-    for (struct pm_list *at = (list)->next, *at##_next = at->next; at != (list);                   \
+#define PM_LIST_EACH(at, list)                                                   \
+    for (struct pm_list *at = (list)->next, *at##_next = at->next; at != (list); \
          at = at##_next, at##_next = at->next)
 
 PM_INLINE void pm_list_init(struct pm_list *list) {

@@ -89,8 +89,7 @@ static void audit_pool(struct audit *audit, const struct pm_arenas *arenas,
     const size_t pushed = count_list(audit, pool, remote & PM_REMOTE_LIST_MASK);
     const size_t current = state == PM_POOL_CURRENT;
     check(audit, pushed == remote >> PM_REMOTE_COUNT_SHIFT, "remote count = remote list", pool);
-    check(audit,
-          pool->shared.carved / size == listed + pool->owned.used - current,
+    check(audit, pool->shared.carved / size == listed + pool->owned.used - current,
           "carved = on the list + used - (1 when CURRENT)", pool);
     switch (state) {
     case PM_POOL_CURRENT: {
@@ -114,8 +113,7 @@ static void audit_pool(struct audit *audit, const struct pm_arenas *arenas,
         check(audit, on_list(&pm_heaps.abandoned[pool->shared.class].pools, link),
               "ABANDONED = on the list of its class", pool);
         break;
-    default:
-        check(audit, false, "a pool that was taken has a state", pool);
+    default: check(audit, false, "a pool that was taken has a state", pool);
     }
 }
 
@@ -161,7 +159,8 @@ static void audit_runs(struct audit *audit, const struct pm_runs *runs) {
                   "a run starts FREE, USED or PURGING", run);
             check(audit, !(free && after_free), "no two free runs are neighbours", run);
             for (size_t i = 1; i < run->units && unit + i < PM_ARENA_UNITS; i++) {
-                check(audit, arena->state[unit + i] == (state == PM_UNIT_USED ? PM_UNIT_INNER : state),
+                check(audit,
+                      arena->state[unit + i] == (state == PM_UNIT_USED ? PM_UNIT_INNER : state),
                       "the later units of a run say so", run);
             }
             if (free) {
@@ -200,7 +199,7 @@ static void audit_huge(struct audit *audit) {
 }
 
 size_t pm_audit(void) {
-    struct audit audit = {0};
+    struct audit audit = { 0 };
     pm_lock(&pm_heaps.lock);
     PM_LIST_EACH(heap, &pm_heaps.every) {
         pm_lock(&PM_LIST_ENTRY(heap, struct pm_heap, every)->lock);

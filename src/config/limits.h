@@ -8,38 +8,38 @@
 
 // User addresses: the kernel hands out more bits only to programs that ask for them by hint.
 #if defined(__aarch64__)
-#define PM_ADDRESS_BITS 48
+#    define PM_ADDRESS_BITS 48
 #else
-#define PM_ADDRESS_BITS 47
+#    define PM_ADDRESS_BITS 47
 #endif
 
-#define PM_LINE_BYTES 64
+#define PM_LINE_BYTES  64
 #define PM_BLOCK_ALIGN 16
 
 // The address map: a kind for each slot; a leaf of slots is a page.
-#define PM_SLOT_BITS 22
+#define PM_SLOT_BITS  22
 #define PM_SLOT_BYTES ((size_t)1 << PM_SLOT_BITS)
-#define PM_SLOT_MASK (PM_SLOT_BYTES - 1)
-#define PM_LEAF_BITS 12
+#define PM_SLOT_MASK  (PM_SLOT_BYTES - 1)
+#define PM_LEAF_BITS  12
 #define PM_LEAF_SLOTS ((size_t)1 << PM_LEAF_BITS)
 #define PM_LEAF_COUNT ((size_t)1 << (PM_ADDRESS_BITS - PM_SLOT_BITS - PM_LEAF_BITS))
 
 // Size classes: 16 bytes apart to LINEAR_MAX, then eight to a doubling.
 #define PM_LINEAR_MAX 512
-#define PM_SMALL_MAX 8192
+#define PM_SMALL_MAX  8192
 #define PM_MEDIUM_MAX 65536
 
 // Pools of the two kinds of pool arena. An arena has at most 64 pools: a set of them is a word.
-#define PM_SMALL_POOL_BITS 16
-#define PM_MEDIUM_POOL_BITS 19
-#define PM_POOL_BYTES(bits) ((size_t)1 << (bits))
+#define PM_SMALL_POOL_BITS   16
+#define PM_MEDIUM_POOL_BITS  19
+#define PM_POOL_BYTES(bits)  ((size_t)1 << (bits))
 #define PM_ARENA_POOLS(bits) ((size_t)1 << (PM_SLOT_BITS - (bits)))
-#define PM_ARENA_POOLS_MAX PM_ARENA_POOLS(PM_SMALL_POOL_BITS)
+#define PM_ARENA_POOLS_MAX   PM_ARENA_POOLS(PM_SMALL_POOL_BITS)
 
 // Run arenas, of two kinds: page runs of whole units, up to about half an arena.
-#define PM_ARENA_UNITS ((size_t)256)
-#define PM_RUN_UNITS_MAX ((PM_ARENA_UNITS - 1) / 2)
-#define PM_RUN_UNIT_BITS 14
+#define PM_ARENA_UNITS         ((size_t)256)
+#define PM_RUN_UNITS_MAX       ((PM_ARENA_UNITS - 1) / 2)
+#define PM_RUN_UNIT_BITS       14
 #define PM_LARGE_RUN_UNIT_BITS 17
 
 // A miss takes the best of this many of its pools.
@@ -49,17 +49,17 @@
 #define PM_CARVE_RESIDENT_BYTES ((size_t)8 << 10)
 
 // Free memory that may stay resident: the larger of a floor and a share of what is in use.
-#define PM_KEEP_BYTES ((size_t)4 << 20)
-#define PM_KEEP_SHARE 4
+#define PM_KEEP_BYTES     ((size_t)4 << 20)
+#define PM_KEEP_SHARE     4
 #define PM_PURGE_DELAY_MS 1000
-#define PM_PURGE_BATCH 16
+#define PM_PURGE_BATCH    16
 
 // The clock is a system call, so it is read once in this many returns of pools.
 #define PM_CLOCK_EVERY 16
 
 // Freed huge blocks kept for the next requests, and the smallest piece of one that is.
 #define PM_HUGE_CACHE_COUNT 32
-#define PM_HUGE_SPLIT_MIN ((size_t)256 << 10)
+#define PM_HUGE_SPLIT_MIN   ((size_t)256 << 10)
 
 // Metadata is cut from pieces of this.
 #define PM_META_CHUNK_BYTES ((size_t)64 << 10)

@@ -17,8 +17,8 @@
 struct pm_options pm_options;
 
 enum kind {
-    CHOICE,  // one word of `range`, the first is the default; the value is its index
-    PATH,    // a file name, stored as it stands
+    CHOICE, // one word of `range`, the first is the default; the value is its index
+    PATH,   // a file name, stored as it stands
 };
 
 // A variable holds words separated by commas. A row without a key takes the bare word, one with a
@@ -30,17 +30,17 @@ struct row {
 };
 
 static const struct row rows[] = {
-    {"STATS", NULL, "0|1", "print where the memory went, at exit, to stderr", CHOICE,
-     offsetof(struct pm_options, stats)},
-    {"STATS", "file", "PATH", "write the statistics to this file; %p is the process id", PATH,
-     offsetof(struct pm_options, stats_file)},
-    {"STATS", "format", "text|json", "form of the statistics", CHOICE,
-     offsetof(struct pm_options, stats_format)},
-    {"HELP", NULL, "0|1", "print this table when the program starts", CHOICE,
-     offsetof(struct pm_options, help)},
-    {"DEEPBIND", NULL, "keep|drop",
-     "drop: dlopen ignores RTLD_DEEPBIND, so that libraries opened with it use this malloc", CHOICE,
-     offsetof(struct pm_options, deepbind)},
+    { "STATS", NULL, "0|1", "print where the memory went, at exit, to stderr", CHOICE,
+      offsetof(struct pm_options, stats) },
+    { "STATS", "file", "PATH", "write the statistics to this file; %p is the process id", PATH,
+      offsetof(struct pm_options, stats_file) },
+    { "STATS", "format", "text|json", "form of the statistics", CHOICE,
+      offsetof(struct pm_options, stats_format) },
+    { "HELP", NULL, "0|1", "print this table when the program starts", CHOICE,
+      offsetof(struct pm_options, help) },
+    { "DEEPBIND", NULL, "keep|drop",
+      "drop: dlopen ignores RTLD_DEEPBIND, so that libraries opened with it use this malloc",
+      CHOICE, offsetof(struct pm_options, deepbind) },
 };
 #define ROW_COUNT (sizeof rows / sizeof rows[0])
 
@@ -78,7 +78,7 @@ static bool store(const struct row *row, struct word value) {
         at[value.length] = '\0';
         return true;
     }
-    struct word range = {row->range, strlen(row->range)}, choice;
+    struct word range = { row->range, strlen(row->range) }, choice;
     for (unsigned i = 0; cut(&range, '|', &choice); i++) {
         if (choice.length == value.length && memcmp(choice.text, value.text, value.length) == 0) {
             *(unsigned *)at = i;
@@ -120,7 +120,7 @@ static void complain(struct word variable, struct word word, const char *why) {
 }
 
 static void read_word(struct word variable, struct word word) {
-    struct word rest = word, key = {NULL, 0}, value = word;
+    struct word rest = word, key = { NULL, 0 }, value = word;
     if (memchr(word.text, '=', word.length) != NULL) {
         cut(&rest, '=', &key);
         value = rest;
@@ -132,13 +132,13 @@ static void read_word(struct word variable, struct word word) {
     } else if (!store(row, value)) {
         complain(variable, word, "bad value");
     } else if (row->key != NULL) {
-        store(find(variable, (struct word){NULL, 0}), (struct word){"1", 1});
+        store(find(variable, (struct word){ NULL, 0 }), (struct word){ "1", 1 });
     }
 }
 
 void pm_options_read(char *const *environment) {
     for (; environment != NULL && *environment != NULL; environment++) {
-        struct word rest = {*environment, strlen(*environment)}, variable, word;
+        struct word rest = { *environment, strlen(*environment) }, variable, word;
         const size_t prefix = sizeof PREFIX - 1;
         if (rest.length < prefix || memcmp(rest.text, PREFIX, prefix) != 0) {
             continue;
@@ -148,7 +148,7 @@ void pm_options_read(char *const *environment) {
         if (!cut(&rest, '=', &variable)) {
             continue;
         }
-        if (find(variable, (struct word){NULL, 0}) == NULL) {
+        if (find(variable, (struct word){ NULL, 0 }) == NULL) {
             complain(variable, rest, "no such option, value");
             continue;
         }

@@ -14,11 +14,11 @@ enum pm_stats_format { PM_STATS_TEXT, PM_STATS_JSON };
 enum pm_deepbind { PM_DEEPBIND_KEEP, PM_DEEPBIND_DROP };
 
 struct pm_options {
-    unsigned stats;                // 0 or 1: statistics at exit
-    char stats_file[PM_PATH_MAX];  // empty: stderr; "%p" is the process id
-    unsigned stats_format;         // enum pm_stats_format
-    unsigned help;                 // 0 or 1: print the table at start
-    unsigned deepbind;             // enum pm_deepbind
+    unsigned stats;               // 0 or 1: statistics at exit
+    char stats_file[PM_PATH_MAX]; // empty: stderr; "%p" is the process id
+    unsigned stats_format;        // enum pm_stats_format
+    unsigned help;                // 0 or 1: print the table at start
+    unsigned deepbind;            // enum pm_deepbind
 };
 
 // What pm_options_read found; the defaults before.

@@ -15,8 +15,8 @@
 #include "os/os.h"
 
 struct pm_arenas pm_arenas[PM_ARENAS_COUNT] = {
-    [PM_ARENAS_SMALL] = {.lock = PM_LOCK_INIT(PM_RANK_ARENAS), .bits = PM_SMALL_POOL_BITS},
-    [PM_ARENAS_MEDIUM] = {.lock = PM_LOCK_INIT(PM_RANK_ARENAS), .bits = PM_MEDIUM_POOL_BITS},
+    [PM_ARENAS_SMALL] = { .lock = PM_LOCK_INIT(PM_RANK_ARENAS), .bits = PM_SMALL_POOL_BITS },
+    [PM_ARENAS_MEDIUM] = { .lock = PM_LOCK_INIT(PM_RANK_ARENAS), .bits = PM_MEDIUM_POOL_BITS },
 };
 
 static struct pm_arenas *arenas_of(unsigned bits) {
@@ -228,14 +228,14 @@ void pm_arenas_age(uint32_t now) {
         pm_lock(&arenas->lock);
         const size_t keep = pm_keep_limit(&arenas->keep, arenas->taken << arenas->bits, now);
         pm_unlock(&arenas->lock);
-        purge(arenas, (struct surplus){.keep = keep, .spare = 1, .now = now});
+        purge(arenas, (struct surplus){ .keep = keep, .spare = 1, .now = now });
     }
 }
 
 size_t pm_arenas_trim(void) {
     size_t bytes = 0;
     for (unsigned kind = 0; kind < PM_ARENAS_COUNT; kind++) {
-        bytes += purge(&pm_arenas[kind], (struct surplus){.now = pm_clock()});
+        bytes += purge(&pm_arenas[kind], (struct surplus){ .now = pm_clock() });
     }
     return bytes;
 }
@@ -270,7 +270,8 @@ static void set_up(struct pm_pool *pool, pm_class class, unsigned bits) {
     const bool last = pm_pool_index(pool) == PM_ARENA_POOLS(bits) - 1;
     const size_t room = PM_POOL_BYTES(bits) - (last ? pm_os_page_size() : 0);
     shared->serial++;
-    const uint64_t key = pm_random((uintptr_t)pool ^ shared->serial << PM_ADDRESS_BITS) | PM_KEY_BITS;
+    const uint64_t key =
+        pm_random((uintptr_t)pool ^ shared->serial << PM_ADDRESS_BITS) | PM_KEY_BITS;
     owned->key = key;
     shared->key = key;
     pm_set(&owned->list, 0);
@@ -322,7 +323,7 @@ void pm_arena_give_back(struct pm_pool *pool) {
                      pm_clock_since(oldest->owned.freed_at, now) > PM_PURGE_DELAY_MS;
     pm_unlock(&arenas->lock);
     if (PM_UNLIKELY(due)) {
-        purge(arenas, (struct surplus){.keep = keep, .spare = 1, .now = now});
+        purge(arenas, (struct surplus){ .keep = keep, .spare = 1, .now = now });
     }
 }
 

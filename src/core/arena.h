@@ -14,16 +14,16 @@
 struct pm_arenas {
     struct pm_lock lock;
     uint32_t bits;
-    struct pm_list every;                                // all arenas
-    struct pm_list by_free[PM_ARENA_POOLS_MAX + 1];  // by number of free pools
-    uint64_t filled;        // bit i: by_free[i + 1] has an arena
-    struct pm_list resident;  // free pools with resident pages, last freed first
-    size_t resident_bytes;    // their touched bytes
-    size_t taken;             // pools that heaps hold, or that are full or abandoned
-    size_t count;             // arenas
-    size_t empty;             // of these, wholly free
+    struct pm_list every;                           // all arenas
+    struct pm_list by_free[PM_ARENA_POOLS_MAX + 1]; // by number of free pools
+    uint64_t filled;                                // bit i: by_free[i + 1] has an arena
+    struct pm_list resident; // free pools with resident pages, last freed first
+    size_t resident_bytes;   // their touched bytes
+    size_t taken;            // pools that heaps hold, or that are full or abandoned
+    size_t count;            // arenas
+    size_t empty;            // of these, wholly free
     struct pm_keep keep;
-    size_t made, unmade;      // arenas mapped and unmapped so far
+    size_t made, unmade; // arenas mapped and unmapped so far
 };
 
 enum pm_arenas_kind { PM_ARENAS_SMALL, PM_ARENAS_MEDIUM, PM_ARENAS_COUNT };

@@ -16,7 +16,7 @@
 #include "base/bits.h"
 #include "config/limits.h"
 
-#define PM_LANE_LINEAR_MAX 1024
+#define PM_LANE_LINEAR_MAX   1024
 #define PM_LANE_LINEAR_COUNT (PM_LANE_LINEAR_MAX / PM_BLOCK_ALIGN + 1)
 
 enum {
@@ -29,11 +29,11 @@ enum {
 typedef uint8_t pm_class;
 
 struct pm_class_info {
-    uint32_t size;     // bytes of a block
-    uint8_t lane;      // its first lane
-    uint8_t lanes;     // how many it has
-    uint64_t divisor;  // 2^64 / size, rounded up: offset * divisor < divisor (modulo 2^64) exactly
-                       // when size divides the offset, for offsets below 2^32
+    uint32_t size;    // bytes of a block
+    uint8_t lane;     // its first lane
+    uint8_t lanes;    // how many it has
+    uint64_t divisor; // 2^64 / size, rounded up: offset * divisor < divisor (modulo 2^64) exactly
+                      // when size divides the offset, for offsets below 2^32
 };
 
 extern const struct pm_class_info pm_classes[PM_CLASS_COUNT];
@@ -66,7 +66,7 @@ PM_INLINE bool pm_class_can_align(size_t align, size_t n) {
 PM_INLINE pm_class pm_class_aligned(size_t align, size_t n) {
     pm_class class = pm_class_of(pm_round_up(n, align));
     while ((pm_classes[class].size & (align - 1)) != 0) {
-        class++;
+        class ++;
     }
     return class;
 }

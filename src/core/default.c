@@ -118,10 +118,8 @@ static enum pm_verdict elsewhere(const void *at, size_t *usable) {
             return verdict;
         }
         break;
-    case PM_SLOT_TOMBSTONE:
-        return pm_libcs_block(at, usable) ? PM_LIBCS : PM_DOUBLE_FREE;
-    default:
-        break;
+    case PM_SLOT_TOMBSTONE: return pm_libcs_block(at, usable) ? PM_LIBCS : PM_DOUBLE_FREE;
+    default: break;
     }
     return pm_libcs_block(at, usable) ? PM_LIBCS : PM_STRAY;
 }
@@ -141,19 +139,12 @@ static enum pm_verdict default_free(void *block) {
     enum pm_verdict verdict = PM_STRAY;
     size_t usable;
     switch (pm_map_kind(block)) {
-    case PM_SLOT_SMALL:
-        return pool_free(block, PM_SMALL_POOL_BITS);
-    case PM_SLOT_MEDIUM:
-        return pool_free(block, PM_MEDIUM_POOL_BITS);
-    case PM_SLOT_RUNS:
-        return pm_run_free(&pm_runs[PM_RUNS_SMALL], block);
-    case PM_SLOT_LARGE_RUNS:
-        return pm_run_free(&pm_runs[PM_RUNS_LARGE], block);
-    case PM_SLOT_HUGE:
-        verdict = pm_huge_free(block);
-        break;
-    default:
-        break;
+    case PM_SLOT_SMALL: return pool_free(block, PM_SMALL_POOL_BITS);
+    case PM_SLOT_MEDIUM: return pool_free(block, PM_MEDIUM_POOL_BITS);
+    case PM_SLOT_RUNS: return pm_run_free(&pm_runs[PM_RUNS_SMALL], block);
+    case PM_SLOT_LARGE_RUNS: return pm_run_free(&pm_runs[PM_RUNS_LARGE], block);
+    case PM_SLOT_HUGE: verdict = pm_huge_free(block); break;
+    default: break;
     }
     if (verdict == PM_STRAY) {
         verdict = elsewhere(block, &usable);
@@ -170,20 +161,12 @@ static size_t pool_size(const void *block, unsigned bits, enum pm_verdict *verdi
 static size_t default_usable_size(const void *block, enum pm_verdict *verdict) {
     size_t usable;
     switch (pm_map_kind(block)) {
-    case PM_SLOT_SMALL:
-        return pool_size(block, PM_SMALL_POOL_BITS, verdict);
-    case PM_SLOT_MEDIUM:
-        return pool_size(block, PM_MEDIUM_POOL_BITS, verdict);
-    case PM_SLOT_RUNS:
-        return pm_run_size(&pm_runs[PM_RUNS_SMALL], block, verdict);
-    case PM_SLOT_LARGE_RUNS:
-        return pm_run_size(&pm_runs[PM_RUNS_LARGE], block, verdict);
-    case PM_SLOT_HUGE:
-        usable = pm_huge_size(block, verdict);
-        break;
-    default:
-        *verdict = PM_STRAY;
-        break;
+    case PM_SLOT_SMALL: return pool_size(block, PM_SMALL_POOL_BITS, verdict);
+    case PM_SLOT_MEDIUM: return pool_size(block, PM_MEDIUM_POOL_BITS, verdict);
+    case PM_SLOT_RUNS: return pm_run_size(&pm_runs[PM_RUNS_SMALL], block, verdict);
+    case PM_SLOT_LARGE_RUNS: return pm_run_size(&pm_runs[PM_RUNS_LARGE], block, verdict);
+    case PM_SLOT_HUGE: usable = pm_huge_size(block, verdict); break;
+    default: *verdict = PM_STRAY; break;
     }
     if (*verdict == PM_STRAY) {
         *verdict = elsewhere(block, &usable);
@@ -201,10 +184,8 @@ static bool fits_in_place(void *block, size_t size, size_t n) {
     case PM_SLOT_LARGE_RUNS:
         return n > pm_run_max(PM_RUNS_SMALL) / 2 && n <= pm_run_max(PM_RUNS_LARGE) &&
                pm_run_resize(&pm_runs[PM_RUNS_LARGE], block, n);
-    case PM_SLOT_HUGE:
-        return false;
-    default:
-        return n <= size && (n > size / 2 || size == PM_BLOCK_ALIGN);
+    case PM_SLOT_HUGE: return false;
+    default: return n <= size && (n > size / 2 || size == PM_BLOCK_ALIGN);
     }
 }
 

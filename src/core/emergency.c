@@ -15,7 +15,7 @@
 #include "os/os.h"
 
 #define IN_USE UINT64_C(0x656d657267656e63)
-#define FREED UINT64_C(0x6672656564626c6b)
+#define FREED  UINT64_C(0x6672656564626c6b)
 
 // The state of a chunk: blocks in use << USED_BITS | bytes used.
 #define USED_BITS 44
@@ -24,7 +24,7 @@
 
 // Stands right before each block.
 struct block_head {
-    uint64_t state;  // IN_USE or FREED
+    uint64_t state; // IN_USE or FREED
     size_t size;
 };
 
@@ -46,8 +46,8 @@ static struct pm_emergency_chunk *chunk_at(unsigned i, size_t need) {
         }
         fresh->size = size;
         fresh->state = sizeof *fresh;
-        if (__atomic_compare_exchange_n(&pm_emergency_chunks[i], &chunk, fresh, false, __ATOMIC_ACQ_REL,
-                                        __ATOMIC_ACQUIRE)) {
+        if (__atomic_compare_exchange_n(&pm_emergency_chunks[i], &chunk, fresh, false,
+                                        __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
             return fresh;
         }
         pm_os_unmap(fresh, size);
@@ -101,7 +101,8 @@ void *pm_emergency_malloc(size_t n, size_t align) {
 
 static struct pm_emergency_chunk *chunk_of(const void *at) {
     for (unsigned i = 0; i < PM_EMERGENCY_CHUNKS; i++) {
-        struct pm_emergency_chunk *const chunk = __atomic_load_n(&pm_emergency_chunks[i], __ATOMIC_ACQUIRE);
+        struct pm_emergency_chunk *const chunk =
+            __atomic_load_n(&pm_emergency_chunks[i], __ATOMIC_ACQUIRE);
         if (chunk == NULL) {
             return NULL;
         }

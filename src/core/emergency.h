@@ -28,7 +28,7 @@ size_t pm_emergency_size(const void *block, enum pm_verdict *verdict);
 
 struct pm_emergency_chunk {
     size_t size;
-    uint64_t state;  // blocks in use and bytes used; atomic
+    uint64_t state; // blocks in use and bytes used; atomic
 };
 
 extern struct pm_emergency_chunk *pm_emergency_chunks[PM_EMERGENCY_CHUNKS];

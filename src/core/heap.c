@@ -14,11 +14,11 @@
 #include "core/meta.h"
 
 const struct pm_pool pm_no_pool_header;
-struct pm_pool *const pm_empty_lanes[PM_LANE_COUNT + 1] = {[0 ... PM_LANE_COUNT] = PM_NO_POOL};
+struct pm_pool *const pm_empty_lanes[PM_LANE_COUNT + 1] = { [0 ... PM_LANE_COUNT] = PM_NO_POOL };
 struct pm_heap pm_ended_heap;
 struct pm_lock pm_ended_lock = PM_LOCK_INIT(PM_RANK_HEAPS);
-struct pm_heaps pm_heaps = {.lock = PM_LOCK_INIT(PM_RANK_HEAPS)};
-PM_TLS struct pm_thread pm_thread = {.fast = PM_NO_HEAP};
+struct pm_heaps pm_heaps = { .lock = PM_LOCK_INIT(PM_RANK_HEAPS) };
+PM_TLS struct pm_thread pm_thread = { .fast = PM_NO_HEAP };
 
 static void set_lanes(struct pm_heap *heap, pm_class class, struct pm_pool *pool) {
     const struct pm_class_info *const info = &pm_classes[class];
@@ -56,8 +56,8 @@ static void collect(struct pm_pool *pool) {
     const uint32_t count = (uint32_t)(taken >> PM_REMOTE_COUNT_SHIFT);
     if (pool->owned.list != 0) {
         uintptr_t last = first, next = pm_link_read(last, pool->owned.key);
-        for (uint32_t i = 1;
-             i < count && next != 0 && pm_link_sound(next, last, pool->shared.bits); i++) {
+        for (uint32_t i = 1; i < count && next != 0 && pm_link_sound(next, last, pool->shared.bits);
+             i++) {
             last = next;
             next = pm_link_read(last, pool->owned.key);
         }
@@ -448,7 +448,7 @@ static void init_heap(struct pm_heap *heap) {
     for (unsigned lane = 0; lane < PM_LANE_COUNT; lane++) {
         heap->lane[lane] = PM_NO_POOL;
     }
-    for (unsigned class = 0; class < PM_CLASS_COUNT; class++) {
+    for (unsigned class = 0; class < PM_CLASS_COUNT; class ++) {
         pm_list_init(&heap->bin[class]);
     }
     pm_list_push_back(&pm_heaps.every, &heap->every);
@@ -458,7 +458,7 @@ static void init_heap(struct pm_heap *heap) {
 void pm_heaps_start(void) {
     pm_list_init(&pm_heaps.every);
     pm_list_init(&pm_heaps.idle);
-    for (unsigned class = 0; class < PM_CLASS_COUNT; class++) {
+    for (unsigned class = 0; class < PM_CLASS_COUNT; class ++) {
         pm_heaps.abandoned[class].lock = (struct pm_lock)PM_LOCK_INIT(PM_RANK_ABANDONED);
         pm_list_init(&pm_heaps.abandoned[class].pools);
     }
@@ -502,23 +502,23 @@ static struct pm_pool *drop_current(struct pm_heap *heap, pm_class class) {
 
 void pm_heap_trim(struct pm_heap *heap) {
     pm_lock(&heap->lock);
-    for (unsigned class = 0; class < PM_CLASS_COUNT; class++) {
-        struct pm_pool *const pool = current_of(heap, (pm_class)class);
+    for (unsigned class = 0; class < PM_CLASS_COUNT; class ++) {
+        struct pm_pool *const pool = current_of(heap, (pm_class) class);
         if (pool != PM_NO_POOL) {
             collect(pool);
         }
         if (pool->owned.used == 1) {
-            pm_arena_give_back(drop_current(heap, (pm_class)class));
+            pm_arena_give_back(drop_current(heap, (pm_class) class));
         }
-        give_back_freed(heap, (pm_class)class);
+        give_back_freed(heap, (pm_class) class);
     }
     pm_unlock(&heap->lock);
 }
 
 static void abandon_all(struct pm_heap *heap) {
     pm_lock(&heap->lock);
-    for (unsigned class = 0; class < PM_CLASS_COUNT; class++) {
-        struct pm_pool *const current = drop_current(heap, (pm_class)class);
+    for (unsigned class = 0; class < PM_CLASS_COUNT; class ++) {
+        struct pm_pool *const current = drop_current(heap, (pm_class) class);
         if (current != NULL) {
             abandon(current);
         }

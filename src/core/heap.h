@@ -18,15 +18,15 @@
 #define PM_CLASS_WORDS ((PM_CLASS_COUNT + 63) / 64)
 
 struct pm_heap {
-    struct pm_pool *lane[PM_LANE_COUNT];  // current pools; PM_NO_POOL where there is none
+    struct pm_pool *lane[PM_LANE_COUNT]; // current pools; PM_NO_POOL where there is none
     struct pm_lock lock;
-    struct pm_list bin[PM_CLASS_COUNT];  // pools with room, longest waiting first; under `lock`
-    struct pm_list every;                // all heaps; under the heaps' lock
-    struct pm_list idle;                 // heaps of ended threads, to be used again; likewise
-    uint64_t freed[PM_CLASS_WORDS];      // classes in whose bin others have freed all of a pool; atomic
-    bool in_miss;                        // its thread is in one, or was thrown out of one
-    bool ended;                          // idle
-    uint64_t misses;                     // written by its thread
+    struct pm_list bin[PM_CLASS_COUNT]; // pools with room, longest waiting first; under `lock`
+    struct pm_list every;               // all heaps; under the heaps' lock
+    struct pm_list idle;                // heaps of ended threads, to be used again; likewise
+    uint64_t freed[PM_CLASS_WORDS]; // classes in whose bin others have freed all of a pool; atomic
+    bool in_miss;                   // its thread is in one, or was thrown out of one
+    bool ended;                     // idle
+    uint64_t misses;                // written by its thread
 };
 
 // Marks the thread-local word of a thread that has ended: its requests go to pm_ended_heap.
@@ -40,8 +40,8 @@ struct pm_heaps {
     // Pools whose heap ended, by class.
     struct pm_abandoned {
         struct pm_lock lock;
-        struct pm_list pools;  // under `lock`
-        size_t count;          // of them; written under `lock`
+        struct pm_list pools; // under `lock`
+        size_t count;         // of them; written under `lock`
     } abandoned[PM_CLASS_COUNT];
 };
 
@@ -53,7 +53,7 @@ extern const struct pm_pool pm_no_pool_header;
 // The two empty heaps of pm_thread.fast. Only their lanes are ever looked at, and never written.
 extern struct pm_pool *const pm_empty_lanes[PM_LANE_COUNT + 1];
 #define PM_BUSY_HEAP ((struct pm_heap *)&pm_empty_lanes[0])
-#define PM_NO_HEAP ((struct pm_heap *)&pm_empty_lanes[1])
+#define PM_NO_HEAP   ((struct pm_heap *)&pm_empty_lanes[1])
 // The heap of all threads that have ended, used under pm_ended_lock.
 extern struct pm_heap pm_ended_heap;
 extern struct pm_lock pm_ended_lock;

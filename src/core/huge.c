@@ -15,7 +15,7 @@
 #include "core/meta.h"
 #include "os/os.h"
 
-struct pm_huge_blocks pm_huge_blocks = {.lock = PM_LOCK_INIT(PM_RANK_HUGE)};
+struct pm_huge_blocks pm_huge_blocks = { .lock = PM_LOCK_INIT(PM_RANK_HUGE) };
 
 void pm_huge_start(void) {
     pm_list_init(&pm_huge_blocks.used);
@@ -98,7 +98,8 @@ static void unmap(struct pm_huge *huge) {
 // Unmarks the slots that a block of `size` bytes does not need any more, or marks them again.
 static void mark_surplus(const struct pm_huge *huge, size_t size, enum pm_slot_kind kind) {
     const size_t slots = pm_round_up(size, PM_SLOT_BYTES);
-    pm_map_mark((char *)huge->at + slots, pm_round_up(huge->size, PM_SLOT_BYTES) - slots, kind, kind);
+    pm_map_mark((char *)huge->at + slots, pm_round_up(huge->size, PM_SLOT_BYTES) - slots, kind,
+                kind);
 }
 
 static void shrink(struct pm_huge *huge, size_t size) {

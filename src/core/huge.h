@@ -21,16 +21,16 @@
 enum pm_huge_state {
     PM_HUGE_USED,
     PM_HUGE_CACHED,
-    PM_HUGE_BUSY,  // being resized by its owner: any other use is wrong
+    PM_HUGE_BUSY, // being resized by its owner: any other use is wrong
     PM_HUGE_GONE
 };
 
 struct pm_huge {
-    struct pm_list link;  // USED: huge blocks; CACHED: the cache, last freed first; GONE: spare ones
+    struct pm_list link; // USED: huge blocks; CACHED: the cache, last freed first; GONE: spare ones
     void *at;
-    size_t size;        // bytes mapped, all of them the program's
-    uint32_t freed_at;  // CACHED: milliseconds
-    uint32_t state;     // enum pm_huge_state
+    size_t size;       // bytes mapped, all of them the program's
+    uint32_t freed_at; // CACHED: milliseconds
+    uint32_t state;    // enum pm_huge_state
 };
 
 struct pm_huge_blocks {

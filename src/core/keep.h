@@ -21,9 +21,9 @@
 
 // Under the lock of the structure that it belongs to.
 struct pm_keep {
-    size_t extra;   // bytes
-    size_t purged;  // bytes purged within about a delay, and not taken again
-    uint32_t at;    // when both were halved last (milliseconds)
+    size_t extra;  // bytes
+    size_t purged; // bytes purged within about a delay, and not taken again
+    uint32_t at;   // when both were halved last (milliseconds)
 };
 
 // Bytes that may stay resident while `in_use` bytes are in use.

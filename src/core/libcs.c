@@ -18,12 +18,12 @@
 #include "config/limits.h"
 #include "os/os.h"
 
-#define BEFORE_IN_USE 1u
-#define MAPPED 2u
-#define THREAD_ARENA 4u
-#define FLAGS (BEFORE_IN_USE | MAPPED | THREAD_ARENA)
-#define HEAD_BYTES (2 * sizeof(size_t))
-#define SIZE_MIN 32u
+#define BEFORE_IN_USE    1u
+#define MAPPED           2u
+#define THREAD_ARENA     4u
+#define FLAGS            (BEFORE_IN_USE | MAPPED | THREAD_ARENA)
+#define HEAD_BYTES       (2 * sizeof(size_t))
+#define SIZE_MIN         32u
 #define ARENA_HEAP_BYTES ((size_t)64 << 20)
 
 struct head {
@@ -60,8 +60,8 @@ static bool in_thread_arena(uintptr_t block, size_t size) {
     struct arena_heap head;
     return pm_os_peek((const void *)heap, &head, sizeof head) && head.size <= ARENA_HEAP_BYTES &&
            head.size % pm_os_page_size() == 0 && head.writable <= ARENA_HEAP_BYTES &&
-           head.arena % PM_BLOCK_ALIGN == 0 && head.arena != 0 &&
-           block - heap >= sizeof head && block - HEAD_BYTES + size <= heap + head.size;
+           head.arena % PM_BLOCK_ALIGN == 0 && head.arena != 0 && block - heap >= sizeof head &&
+           block - HEAD_BYTES + size <= heap + head.size;
 }
 
 static bool followed_by_a_block(uintptr_t block, size_t size) {

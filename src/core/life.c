@@ -79,7 +79,7 @@ static void for_all_locks(void (*act)(struct pm_lock *)) {
     PM_LIST_EACH(link, &pm_heaps.every) {
         act(&PM_LIST_ENTRY(link, struct pm_heap, every)->lock);
     }
-    for (unsigned class = 0; class < PM_CLASS_COUNT; class++) {
+    for (unsigned class = 0; class < PM_CLASS_COUNT; class ++) {
         act(&pm_heaps.abandoned[class].lock);
     }
     for (unsigned kind = 0; kind < PM_ARENAS_COUNT; kind++) {

@@ -57,7 +57,7 @@ void pm_lock_wake(struct pm_lock *lock) {
 void pm_lock_reset(struct pm_lock *lock) {
     pm_set(&lock->word, 0);
     if (PM_CHECKS) {
-        held = (struct held){0};
+        held = (struct held){ 0 };
     }
 }
 

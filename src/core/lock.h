@@ -18,26 +18,27 @@
 #include "core/thread.h"
 
 enum pm_rank {
-    PM_RANK_HEAPS,      // the lists of heaps, and the heap of ended threads
-    PM_RANK_HEAP,       // one heap: its bins
-    PM_RANK_ABANDONED,  // the abandoned pools of one class
-    PM_RANK_ARENAS,     // the pool arenas of one kind, their free pools
-    PM_RANK_RUNS,       // run arenas and their runs
-    PM_RANK_HUGE,       // huge blocks and their cache
-    PM_RANK_META,       // metadata chunks, leaves of the address map
+    PM_RANK_HEAPS,     // the lists of heaps, and the heap of ended threads
+    PM_RANK_HEAP,      // one heap: its bins
+    PM_RANK_ABANDONED, // the abandoned pools of one class
+    PM_RANK_ARENAS,    // the pool arenas of one kind, their free pools
+    PM_RANK_RUNS,      // run arenas and their runs
+    PM_RANK_HUGE,      // huge blocks and their cache
+    PM_RANK_META,      // metadata chunks, leaves of the address map
     PM_RANK_COUNT
 };
 
 // The word is the holder's &pm_thread, 0 while free; its lowest bit is set when threads may wait for
 // its lower half. Taking it and naming the holder is one step, so that a handler can rely on it.
 struct pm_lock {
-    uint64_t word;  // atomic
-    uint32_t rank;  // enum pm_rank
+    uint64_t word; // atomic
+    uint32_t rank; // enum pm_rank
     uint32_t unused;
 };
 
 #define PM_LOCK_WAITED UINT64_C(1)
-#define PM_LOCK_INIT(of) {.rank = (of)}
+#define PM_LOCK_INIT(of) \
+    { .rank = (of) }
 
 void pm_lock_slow(struct pm_lock *lock);
 void pm_lock_wake(struct pm_lock *lock);

@@ -38,8 +38,7 @@ static bool prepare_leaf(size_t index, bool huge) {
                                     __ATOMIC_RELEASE, __ATOMIC_RELAXED);
     }
     if (huge && pm_get(&pm_map.huge[index]) == NULL) {
-        struct pm_huge **const table =
-            pm_meta_alloc(PM_LEAF_SLOTS * sizeof *table, sizeof *table);
+        struct pm_huge **const table = pm_meta_alloc(PM_LEAF_SLOTS * sizeof *table, sizeof *table);
         if (table == NULL) {
             return false;
         }
@@ -87,7 +86,7 @@ static void *map_and_cut(size_t size, size_t align, bool reserve) {
     if (at == NULL) {
         return NULL;
     }
-    const size_t head = (size_t)-(uintptr_t)at & (align - 1), tail = room - head - size;
+    const size_t head = (size_t) - (uintptr_t)at & (align - 1), tail = room - head - size;
     // A refusal to cut leaves address space behind, never memory: the parts were not touched.
     if (head != 0) {
         pm_os_unmap(at, head);

@@ -9,7 +9,7 @@
 #include "config/limits.h"
 #include "os/os.h"
 
-struct pm_meta pm_meta = {.lock = PM_LOCK_INIT(PM_RANK_META)};
+struct pm_meta pm_meta = { .lock = PM_LOCK_INIT(PM_RANK_META) };
 
 // The mapping is made outside the lock; when another thread was faster, both chunks are used up
 // one after the other.
@@ -31,7 +31,7 @@ void *pm_meta_alloc(size_t size, size_t align) {
     do {
         char *result = NULL;
         pm_lock(&pm_meta.lock);
-        const size_t skip = (size_t)-(uintptr_t)pm_meta.at & (align - 1);
+        const size_t skip = (size_t) - (uintptr_t)pm_meta.at & (align - 1);
         if (pm_meta.left >= skip + size) {
             result = pm_meta.at + skip;
             pm_meta.at += skip + size;

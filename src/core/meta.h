@@ -12,9 +12,9 @@
 
 struct pm_meta {
     struct pm_lock lock;
-    char *at;       // the rest of the current chunk
-    size_t left;    // its bytes
-    size_t mapped;  // bytes of all chunks
+    char *at;      // the rest of the current chunk
+    size_t left;   // its bytes
+    size_t mapped; // bytes of all chunks
 };
 
 extern struct pm_meta pm_meta;

@@ -42,7 +42,8 @@ static size_t describe_run(char *to, size_t size, const void *at, enum pm_runs_k
     const void *start;
     bool free;
     const size_t bytes = pm_run_around(&pm_runs[kind], at, &start, &free);
-    return pm_format(to, size, free ? "; in a free run of %zu bytes at %p" : "; run of %zu bytes at %p",
+    return pm_format(to, size,
+                     free ? "; in a free run of %zu bytes at %p" : "; run of %zu bytes at %p",
                      bytes, start);
 }
 
@@ -53,28 +54,21 @@ static size_t describe_huge(char *to, size_t size, const void *at) {
     }
     struct pm_huge **const entry = pm_map_huge(slot);
     const struct pm_huge *const huge = entry == NULL ? NULL : pm_get(entry);
-    return huge == NULL ? 0
-                        : pm_format(to, size, "; huge block of %zu bytes at %p", huge->size,
-                                    huge->at);
+    return huge == NULL
+               ? 0
+               : pm_format(to, size, "; huge block of %zu bytes at %p", huge->size, huge->at);
 }
 
 static size_t describe(char *to, size_t size, const void *at) {
     switch (pm_map_kind(at)) {
-    case PM_SLOT_SMALL:
-        return describe_pool(to, size, at, PM_SMALL_POOL_BITS);
-    case PM_SLOT_MEDIUM:
-        return describe_pool(to, size, at, PM_MEDIUM_POOL_BITS);
-    case PM_SLOT_RUNS:
-        return describe_run(to, size, at, PM_RUNS_SMALL);
-    case PM_SLOT_LARGE_RUNS:
-        return describe_run(to, size, at, PM_RUNS_LARGE);
+    case PM_SLOT_SMALL: return describe_pool(to, size, at, PM_SMALL_POOL_BITS);
+    case PM_SLOT_MEDIUM: return describe_pool(to, size, at, PM_MEDIUM_POOL_BITS);
+    case PM_SLOT_RUNS: return describe_run(to, size, at, PM_RUNS_SMALL);
+    case PM_SLOT_LARGE_RUNS: return describe_run(to, size, at, PM_RUNS_LARGE);
     case PM_SLOT_HUGE:
-    case PM_SLOT_HUGE_INNER:
-        return describe_huge(to, size, at);
-    case PM_SLOT_TOMBSTONE:
-        return pm_format(to, size, "; its memory was given back to the system");
-    default:
-        return 0;
+    case PM_SLOT_HUGE_INNER: return describe_huge(to, size, at);
+    case PM_SLOT_TOMBSTONE: return pm_format(to, size, "; its memory was given back to the system");
+    default: return 0;
     }
 }
 

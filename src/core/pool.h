@@ -49,19 +49,19 @@
 struct pm_heap;
 
 enum pm_pool_state {
-    PM_POOL_UNUSED,     // its header was never written
-    PM_POOL_FREE,       // no block is handed out; on its arenas' lists
-    PM_POOL_CURRENT,    // the pool that its heap serves a class from
-    PM_POOL_LISTED,     // in a bin of its heap: has free blocks, or had when it was put there
-    PM_POOL_FULL,       // every block is handed out; nobody's, on no list
-    PM_POOL_ABANDONED,  // nobody's, with room; on the list of its class
-    PM_POOL_PURGING,    // free, off all lists while its pages are given back
+    PM_POOL_UNUSED,    // its header was never written
+    PM_POOL_FREE,      // no block is handed out; on its arenas' lists
+    PM_POOL_CURRENT,   // the pool that its heap serves a class from
+    PM_POOL_LISTED,    // in a bin of its heap: has free blocks, or had when it was put there
+    PM_POOL_FULL,      // every block is handed out; nobody's, on no list
+    PM_POOL_ABANDONED, // nobody's, with room; on the list of its class
+    PM_POOL_PURGING,   // free, off all lists while its pages are given back
     PM_POOL_STATE_COUNT
 };
 
 // Values of a pool's owner that are no heap. A mode that needs pools of its own adds one.
 #define PM_OWNER_NOBODY ((struct pm_heap *)0)
-#define PM_OWNER_ARENA ((struct pm_heap *)1)  // FREE pools: whoever frees a block of it is wrong
+#define PM_OWNER_ARENA  ((struct pm_heap *)1) // FREE pools: whoever frees a block of it is wrong
 
 // The remote word: one atomic that other threads' frees change.
 //
@@ -70,38 +70,38 @@ enum pm_pool_state {
 //
 // Without the owned bit, the pool is nobody's, and who sets the bit takes the pool. The waiting bit
 // tells ABANDONED pools, to which frees only push, from FULL ones, which the next free takes.
-#define PM_REMOTE_OWNED UINT64_C(1)
-#define PM_REMOTE_WAITING UINT64_C(2)
+#define PM_REMOTE_OWNED       UINT64_C(1)
+#define PM_REMOTE_WAITING     UINT64_C(2)
 #define PM_REMOTE_COUNT_SHIFT 48
-#define PM_REMOTE_ONE (UINT64_C(1) << PM_REMOTE_COUNT_SHIFT)
-#define PM_REMOTE_LIST_MASK ((UINT64_C(1) << PM_REMOTE_COUNT_SHIFT) - 1 - (PM_BLOCK_ALIGN - 1))
+#define PM_REMOTE_ONE         (UINT64_C(1) << PM_REMOTE_COUNT_SHIFT)
+#define PM_REMOTE_LIST_MASK   ((UINT64_C(1) << PM_REMOTE_COUNT_SHIFT) - 1 - (PM_BLOCK_ALIGN - 1))
 
 // Written by the owner in its fast paths; read by statistics.
 struct pm_pool_owned {
-    uintptr_t list;       // first free block, 0 at the end
-    uint64_t key;         // copy of pm_pool_shared.key
-    uint32_t used;        // see the equations above
-    uint32_t end;         // bytes that whole blocks fill; carving ends there
-    uint32_t touched;     // bytes from the start that may be resident
-    uint32_t freed_at;    // FREE: when (milliseconds); under the arenas' lock
-    struct pm_list link;  // LISTED: bin, under the heap's lock. ABANDONED: under its class's lock.
-                          // FREE: resident pools, under the arenas' lock
+    uintptr_t list;      // first free block, 0 at the end
+    uint64_t key;        // copy of pm_pool_shared.key
+    uint32_t used;       // see the equations above
+    uint32_t end;        // bytes that whole blocks fill; carving ends there
+    uint32_t touched;    // bytes from the start that may be resident
+    uint32_t freed_at;   // FREE: when (milliseconds); under the arenas' lock
+    struct pm_list link; // LISTED: bin, under the heap's lock. ABANDONED: under its class's lock.
+                         // FREE: resident pools, under the arenas' lock
     uint64_t reserved[2];
 };
 
 // Read by every free, rarely written but for `remote`.
 struct pm_pool_shared {
-    struct pm_heap *owner;  // relaxed; a thread finds its own heap here only while that is true
-    uint64_t key;           // links of the free lists are xored with it
-    uint64_t divisor;       // of its class; 0 while the pool has none, which fails every check
-    uint32_t carved;        // bytes from the start that were made into blocks
+    struct pm_heap *owner; // relaxed; a thread finds its own heap here only while that is true
+    uint64_t key;          // links of the free lists are xored with it
+    uint64_t divisor;      // of its class; 0 while the pool has none, which fails every check
+    uint32_t carved;       // bytes from the start that were made into blocks
     pm_class class;
-    uint8_t state;  // enum pm_pool_state
-    uint8_t bits;   // pool size
+    uint8_t state; // enum pm_pool_state
+    uint8_t bits;  // pool size
     uint8_t unused;
-    uint64_t remote;  // the remote word
-    uint64_t serial;  // how often the pool was taken; makes keys differ
-    struct pm_heap *home;  // the heap that had it last; a hint, never followed
+    uint64_t remote;      // the remote word
+    uint64_t serial;      // how often the pool was taken; makes keys differ
+    struct pm_heap *home; // the heap that had it last; a hint, never followed
     uint64_t reserved;
 };
 
@@ -115,12 +115,12 @@ _Static_assert(sizeof(struct pm_pool_shared) == PM_LINE_BYTES, "the shared line 
 
 // The arena's own fields, where pool 0's first line would be; under the arenas' lock.
 struct pm_arena_head {
-    struct pm_list link;   // arenas with as many free pools
-    struct pm_list every;  // all arenas of its kind
-    uint64_t free;         // set of free pools, without those being purged
-    uint64_t opened;       // set of pools whose header was written
-    uint32_t bits;         // pool size
-    uint32_t pools;        // number of pools; they are 1 to pools
+    struct pm_list link;  // arenas with as many free pools
+    struct pm_list every; // all arenas of its kind
+    uint64_t free;        // set of free pools, without those being purged
+    uint64_t opened;      // set of pools whose header was written
+    uint32_t bits;        // pool size
+    uint32_t pools;       // number of pools; they are 1 to pools
     uint64_t reserved;
 };
 
@@ -128,7 +128,7 @@ struct pm_arena {
     struct pm_arena_head head;
     // Refuses every address in the place of pool 0 by the checks that all pools have.
     struct pm_pool_shared none;
-    struct pm_pool pool[];  // pool i stands at i - 1
+    struct pm_pool pool[]; // pool i stands at i - 1
 };
 
 _Static_assert(sizeof(struct pm_arena_head) == PM_LINE_BYTES, "the head takes the place of a line");
@@ -185,7 +185,8 @@ PM_INLINE bool pm_link_suspected(uintptr_t block, uint64_t key) {
 // True when a block of the pool starts at this offset, and was handed out at some time.
 PM_INLINE bool pm_pool_has_block(const struct pm_pool *pool, size_t offset) {
     const uint64_t divisor = pm_get(&pool->shared.divisor);
-    return PM_LIKELY(offset * divisor < divisor) && PM_LIKELY(offset < pm_get(&pool->shared.carved));
+    return PM_LIKELY(offset * divisor < divisor) &&
+           PM_LIKELY(offset < pm_get(&pool->shared.carved));
 }
 
 // Takes the first block off the list; 0 when there is none or the list is damaged.

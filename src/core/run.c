@@ -86,7 +86,8 @@ static void set_dirty(struct pm_run_arena *arena, size_t unit, size_t count, boo
 }
 
 // Puts a free run that has no free neighbour on the lists. The units' states are FREE already.
-static void list_free(struct pm_runs *runs, struct pm_run_arena *arena, size_t unit, size_t count, uint32_t now) {
+static void list_free(struct pm_runs *runs, struct pm_run_arena *arena, size_t unit, size_t count,
+                      uint32_t now) {
     struct pm_run *const run = &arena->run[unit];
     run->units = arena->run[unit + count - 1].units = (uint32_t)count;
     run->freed_at = now;
@@ -114,8 +115,8 @@ static void unlist_free(struct pm_runs *runs, struct pm_run *run) {
 }
 
 // Makes [unit, unit + count) a free run, joined with free neighbours.
-static void free_units(struct pm_runs *runs, struct pm_run_arena *arena, size_t unit,
-                       size_t count, uint32_t now) {
+static void free_units(struct pm_runs *runs, struct pm_run_arena *arena, size_t unit, size_t count,
+                       uint32_t now) {
     set_states(arena, unit, count, PM_UNIT_FREE);
     const size_t after = unit + count;
     if (after < PM_ARENA_UNITS && arena->state[after] == PM_UNIT_FREE) {
@@ -155,7 +156,8 @@ static void add_arena(struct pm_runs *runs, struct pm_run_arena *arena) {
 }
 
 // Cuts `count` units at a multiple of `align` out of a free run that is long enough for it.
-static void *use_run(struct pm_runs *runs, struct pm_run *run, size_t count, size_t align, bool *clean) {
+static void *use_run(struct pm_runs *runs, struct pm_run *run, size_t count, size_t align,
+                     bool *clean) {
     struct pm_run_arena *const arena = arena_of(runs, run);
     const size_t start = (size_t)(run - arena->run), length = run->units;
     const size_t unit = pm_round_up(start, pm_max(align >> runs->unit_bits, 1));
@@ -192,7 +194,8 @@ void *pm_run_malloc(struct pm_runs *runs, size_t n, size_t align, bool *clean) {
         if (at != NULL) {
             return at;
         }
-        struct pm_run_arena *const arena = pm_map_slots(arena_bytes(runs), arena_bytes(runs), false);
+        struct pm_run_arena *const arena =
+            pm_map_slots(arena_bytes(runs), arena_bytes(runs), false);
         if (arena == NULL) {
             return NULL;
         }
@@ -209,8 +212,8 @@ struct surplus {
 
 // The next one, off all lists, of which *units are too many; *whole tells that its arena goes, too.
 // NULL when there is none.
-static struct pm_run *choose_purge(struct pm_runs *runs, const struct surplus *surplus, size_t *units,
-                                   bool *whole) {
+static struct pm_run *choose_purge(struct pm_runs *runs, const struct surplus *surplus,
+                                   size_t *units, bool *whole) {
     const bool any = !pm_list_empty(&runs->age);
     struct pm_run *run = any ? PM_LIST_ENTRY(runs->age.prev, struct pm_run, age) : NULL;
     const bool old = any && pm_clock_since(run->freed_at, surplus->now) > PM_PURGE_DELAY_MS;
@@ -225,8 +228,8 @@ static struct pm_run *choose_purge(struct pm_runs *runs, const struct surplus *s
     }
     struct pm_run_arena *const arena = arena_of(runs, run);
     *whole = run->units == PM_ARENA_UNITS - 1 && runs->empty > surplus->spare;
-    *units = old || *whole ? run->resident
-                           : pm_min(run->resident, runs->resident_units - surplus->keep);
+    *units =
+        old || *whole ? run->resident : pm_min(run->resident, runs->resident_units - surplus->keep);
     pm_keep_purged(&runs->keep, *units << runs->unit_bits);
     unlist_free(runs, run);
     if (*whole) {
@@ -265,9 +268,8 @@ static bool purge_run(struct pm_runs *runs, struct pm_run *run, size_t units) {
     }
     first = pm_round_up(first, page_units);
     // Where pages are larger than units, the ends may share theirs with a run in use and stay.
-    const bool purged =
-        first < end && pm_os_purge(address_of(runs, arena, first),
-                                   (end - first) << runs->unit_bits) == 0;
+    const bool purged = first < end && pm_os_purge(address_of(runs, arena, first),
+                                                   (end - first) << runs->unit_bits) == 0;
     pm_lock(&runs->lock);
     if (purged) {
         set_dirty(arena, first, end - first, false);
@@ -298,7 +300,7 @@ static void age(struct pm_runs *runs, uint32_t now) {
     const size_t keep =
         pm_keep_limit(&runs->keep, runs->used_units << runs->unit_bits, now) >> runs->unit_bits;
     pm_unlock(&runs->lock);
-    purge(runs, (struct surplus){.keep = keep, .spare = 1, .now = now});
+    purge(runs, (struct surplus){ .keep = keep, .spare = 1, .now = now });
 }
 
 void pm_runs_age(uint32_t now) {
@@ -310,7 +312,7 @@ void pm_runs_age(uint32_t now) {
 size_t pm_runs_trim(void) {
     size_t bytes = 0;
     for (unsigned kind = 0; kind < PM_RUNS_COUNT; kind++) {
-        bytes += purge(&pm_runs[kind], (struct surplus){.now = pm_clock()});
+        bytes += purge(&pm_runs[kind], (struct surplus){ .now = pm_clock() });
     }
     return bytes;
 }
@@ -329,7 +331,7 @@ static enum pm_verdict prove(const struct pm_runs *runs, const void *at) {
     if (state == PM_UNIT_USED && (uintptr_t)at % ((size_t)1 << runs->unit_bits) == 0) {
         return PM_DONE;
     }
-    return state == PM_UNIT_USED || state == PM_UNIT_INNER ? PM_INSIDE
+    return state == PM_UNIT_USED || state == PM_UNIT_INNER         ? PM_INSIDE
            : count_dirty(arena, unit, 1) || arena->run[unit].units ? PM_DOUBLE_FREE
                                                                    : PM_NEVER_HANDED_OUT;
 }
@@ -346,13 +348,15 @@ enum pm_verdict pm_run_free(struct pm_runs *runs, void *at) {
         const size_t count = arena->run[unit].units;
         runs->used_units -= count;
         free_units(runs, arena, unit, count, now);
-        keep = pm_keep_limit(&runs->keep, runs->used_units << runs->unit_bits, now) >> runs->unit_bits;
+        keep =
+            pm_keep_limit(&runs->keep, runs->used_units << runs->unit_bits, now) >> runs->unit_bits;
         const struct pm_run *const oldest = PM_LIST_ENTRY(runs->age.prev, struct pm_run, age);
-        due = runs->resident_units > keep || pm_clock_since(oldest->freed_at, now) > PM_PURGE_DELAY_MS;
+        due = runs->resident_units > keep ||
+              pm_clock_since(oldest->freed_at, now) > PM_PURGE_DELAY_MS;
     }
     pm_unlock(&runs->lock);
     if (PM_UNLIKELY(due)) {
-        purge(runs, (struct surplus){.keep = keep, .spare = 1, .now = now});
+        purge(runs, (struct surplus){ .keep = keep, .spare = 1, .now = now });
     }
     return verdict;
 }

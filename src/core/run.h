@@ -23,10 +23,10 @@
 #include "core/verdict.h"
 
 enum pm_unit_state {
-    PM_UNIT_FREE,     // in a free run
-    PM_UNIT_USED,     // the first unit of a run in use
-    PM_UNIT_INNER,    // a later one
-    PM_UNIT_PURGING,  // in a free run whose pages are being given back; on no list
+    PM_UNIT_FREE,    // in a free run
+    PM_UNIT_USED,    // the first unit of a run in use
+    PM_UNIT_INNER,   // a later one
+    PM_UNIT_PURGING, // in a free run whose pages are being given back; on no list
     PM_UNIT_STATE_COUNT
 };
 
@@ -34,18 +34,18 @@ enum pm_unit_state {
 
 // A run, at its first unit.
 struct pm_run {
-    struct pm_list fit;   // FREE: runs of its length
-    struct pm_list age;   // FREE and resident: last freed first
-    uint32_t units;       // its length; also kept at the last unit of a free run
-    uint32_t resident;    // FREE: how many of its units may be resident
-    uint32_t freed_at;    // FREE: milliseconds
+    struct pm_list fit; // FREE: runs of its length
+    struct pm_list age; // FREE and resident: last freed first
+    uint32_t units;     // its length; also kept at the last unit of a free run
+    uint32_t resident;  // FREE: how many of its units may be resident
+    uint32_t freed_at;  // FREE: milliseconds
     uint32_t unused;
 };
 
 struct pm_run_arena {
     struct pm_list every;
-    uint64_t dirty[PM_DIRTY_WORDS];   // units that may be resident and not zero
-    uint8_t state[PM_ARENA_UNITS];    // enum pm_unit_state
+    uint64_t dirty[PM_DIRTY_WORDS]; // units that may be resident and not zero
+    uint8_t state[PM_ARENA_UNITS];  // enum pm_unit_state
     struct pm_run run[PM_ARENA_UNITS];
 };
 
@@ -55,12 +55,12 @@ _Static_assert(sizeof(struct pm_run_arena) <= (size_t)1 << PM_RUN_UNIT_BITS, "it
 struct pm_runs {
     struct pm_lock lock;
     uint32_t unit_bits;
-    uint32_t slot_kind;  // enum pm_slot_kind
+    uint32_t slot_kind; // enum pm_slot_kind
     struct pm_list every;
-    struct pm_list fit[PM_ARENA_UNITS];         // free runs by length; [0] unused
-    uint64_t filled[PM_ARENA_UNITS / 64];   // lengths that have one
-    struct pm_list age;                             // resident free runs, last freed first
-    size_t count, empty;                            // arenas; of these wholly free
+    struct pm_list fit[PM_ARENA_UNITS];   // free runs by length; [0] unused
+    uint64_t filled[PM_ARENA_UNITS / 64]; // lengths that have one
+    struct pm_list age;                   // resident free runs, last freed first
+    size_t count, empty;                  // arenas; of these wholly free
     size_t used_units, resident_units;
     struct pm_keep keep;
 };

@@ -33,9 +33,9 @@ static const struct pm_mode *const mode = &pm_mode_default;
 
 // The calling thread's place in the library while it is inside a mode's function.
 enum visit {
-    ENTERED,    // go on, and leave afterwards
-    NO_MEMORY,  // the thread could not get a heap
-    REENTERED   // a signal handler interrupted this thread in here: touch no heap, take no lock
+    ENTERED,   // go on, and leave afterwards
+    NO_MEMORY, // the thread could not get a heap
+    REENTERED  // a signal handler interrupted this thread in here: touch no heap, take no lock
 };
 
 // The thread's word says busy. That is a handler inside an interrupted call, or the program has left
@@ -107,11 +107,8 @@ static void *allocate(size_t n, bool zero) {
         at = mode->malloc(n, zero);
         leave();
         break;
-    case REENTERED:
-        at = pm_emergency_malloc(n, PM_BLOCK_ALIGN);
-        break;
-    case NO_MEMORY:
-        break;
+    case REENTERED: at = pm_emergency_malloc(n, PM_BLOCK_ALIGN); break;
+    case NO_MEMORY: break;
     }
     return PM_LIKELY(at != NULL) ? at : out_of_memory();
 }
@@ -175,8 +172,7 @@ static enum pm_verdict free_reentered(void *at) {
             defer(at);
         }
         return verdict;
-    default:
-        return mode->free(at);
+    default: return mode->free(at);
     }
 }
 
@@ -188,9 +184,7 @@ static void release(const char *function, void *at) {
         leave();
         break;
     case NO_MEMORY:
-    case REENTERED:
-        verdict = free_reentered(at);
-        break;
+    case REENTERED: verdict = free_reentered(at); break;
     }
     if (PM_UNLIKELY(verdict == PM_LIBCS)) {
         free_by_libc(at);
@@ -204,8 +198,8 @@ PM_NOINLINE void pm_free_miss(void *at) {
     if (kind == PM_SLOT_SMALL && pm_heap_push_remote(at, PM_SMALL_POOL_BITS)) {
         return;
     }
-    if (kind == PM_SLOT_MEDIUM && (pm_fast_push(at, PM_MEDIUM_POOL_BITS) ||
-                                   pm_heap_push_remote(at, PM_MEDIUM_POOL_BITS))) {
+    if (kind == PM_SLOT_MEDIUM &&
+        (pm_fast_push(at, PM_MEDIUM_POOL_BITS) || pm_heap_push_remote(at, PM_MEDIUM_POOL_BITS))) {
         return;
     }
     if (at != NULL) {
@@ -277,10 +271,8 @@ void *pm_entry_realloc(void *at, size_t n) {
         moved = mode->realloc(at, n, &verdict);
         leave();
         break;
-    case REENTERED:
-        return reallocate_reentered(at, n);
-    case NO_MEMORY:
-        break;
+    case REENTERED: return reallocate_reentered(at, n);
+    case NO_MEMORY: break;
     }
     if (PM_UNLIKELY(verdict == PM_LIBCS)) {
         return take_over(at, n);
@@ -318,11 +310,8 @@ static void *aligned(size_t align, size_t n) {
         at = mode->aligned(align, n);
         leave();
         break;
-    case REENTERED:
-        at = pm_emergency_malloc(n, align);
-        break;
-    case NO_MEMORY:
-        break;
+    case REENTERED: at = pm_emergency_malloc(n, align); break;
+    case NO_MEMORY: break;
     }
     return at;
 }

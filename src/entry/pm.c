@@ -10,7 +10,7 @@
 #include "entry/fast.h"
 #include "entry/reports.h"
 
-#define TEXT(number) #number
+#define TEXT(number)                 #number
 #define VERSION(major, minor, patch) TEXT(major) "." TEXT(minor) "." TEXT(patch)
 
 PM_EXPORT const char *pm_version(void) {

@@ -16,7 +16,7 @@
 
 // All zero in a handler that interrupted the library.
 static struct pm_usage read_usage(void) {
-    struct pm_usage usage = {0};
+    struct pm_usage usage = { 0 };
     pm_life_start();
     if (pm_entry_begin()) {
         pm_usage_read(&usage);
@@ -49,10 +49,8 @@ int pm_entry_mallopt(int parameter, int value) {
     case M_CHECK_ACTION:
     case M_PERTURB:
     case M_ARENA_TEST:
-    case M_ARENA_MAX:
-        return 1;
-    default:
-        return 0;
+    case M_ARENA_MAX: return 1;
+    default: return 0;
     }
 }
 

@@ -42,20 +42,16 @@ static void print(struct report *report, const char *format, ...) {
         flush(report);
     }
     va_start(args, format);
-    report->length += pm_format_list(report->buffer + report->length,
-                                     BUFFER_BYTES - report->length, format, args);
+    report->length += pm_format_list(report->buffer + report->length, BUFFER_BYTES - report->length,
+                                     format, args);
     va_end(args);
 }
 
 // The counts beside the balance sheet, declared once for both forms.
-#define COUNTS(count)                                                                              \
-    count(pool_arenas, "pool arenas")                                                              \
-    count(pool_arenas_made, "pool arenas, mapped so far")                                          \
-    count(run_arenas, "run arenas")                                                                \
-    count(huge_blocks, "huge blocks")                                                              \
-    count(huge_cached, "huge blocks kept")                                                         \
-    count(heaps, "heaps")                                                                          \
-    count(misses, "misses")
+#define COUNTS(count)                                                                       \
+    count(pool_arenas, "pool arenas") count(pool_arenas_made, "pool arenas, mapped so far") \
+        count(run_arenas, "run arenas") count(huge_blocks, "huge blocks")                   \
+            count(huge_cached, "huge blocks kept") count(heaps, "heaps") count(misses, "misses")
 
 static void print_row(struct report *report, const char *text, size_t value) {
     print(report, "%-46s = %'20zu\n", text, value);
@@ -66,7 +62,7 @@ static void write_text(struct report *report) {
     print(report, "poolmalloc statistics of process %d\n\n", pm_os_pid());
     print(report, "class     size    pools   blocks in use   blocks available\n");
     print(report, "-----     ----    -----   -------------   ----------------\n");
-    for (unsigned class = 0; class < PM_CLASS_COUNT; class++) {
+    for (unsigned class = 0; class < PM_CLASS_COUNT; class ++) {
         const struct pm_class_use *const use = &snapshot->classes[class];
         if (use->pools != 0) {
             print(report, "%5u %8u %8zu %15zu %18zu\n", class, pm_classes[class].size, use->pools,
@@ -89,8 +85,8 @@ static void write_json(struct report *report) {
     const char *separator = "";
     print(report, "{\n  \"version\": %d,\n  \"pid\": %d,\n  \"balance\": {", JSON_VERSION,
           pm_os_pid());
-#define ROW(name, text)                                                                            \
-    print(report, "%s\n    \"" #name "\": %zu", separator, snapshot->balance.name);                \
+#define ROW(name, text)                                                             \
+    print(report, "%s\n    \"" #name "\": %zu", separator, snapshot->balance.name); \
     separator = ",";
     PM_BALANCE_ROWS(ROW)
 #undef ROW
@@ -100,7 +96,7 @@ static void write_json(struct report *report) {
 #undef ROW
     print(report, "  \"classes\": [");
     separator = "";
-    for (unsigned class = 0; class < PM_CLASS_COUNT; class++) {
+    for (unsigned class = 0; class < PM_CLASS_COUNT; class ++) {
         const struct pm_class_use *const use = &snapshot->classes[class];
         if (use->pools != 0) {
             print(report,
@@ -165,13 +161,13 @@ static void write_file(void) {
     }
     if (error != 0) {
         char line[PM_LINE_MAX];
-        const size_t length = pm_format(line, sizeof line,
-                                        "poolmalloc: statistics: can't write '%s': error %d (%s)\n",
-                                        name, -error,
-                                        error == -ENOENT   ? "no such folder"
-                                        : error == -EACCES ? "no permission"
-                                        : error == -ENOSPC ? "no space left"
-                                                           : "see errno(3)");
+        const size_t length =
+            pm_format(line, sizeof line,
+                      "poolmalloc: statistics: can't write '%s': error %d (%s)\n", name, -error,
+                      error == -ENOENT   ? "no such folder"
+                      : error == -EACCES ? "no permission"
+                      : error == -ENOSPC ? "no space left"
+                                         : "see errno(3)");
         pm_os_write(2, line, length);
     }
 }

@@ -18,7 +18,7 @@ struct walk {
     struct pm_snapshot *snapshot;
     const struct pm_reader *reader;
     struct pm_root root;
-    unsigned unit_bits;  // of the run arenas being walked
+    unsigned unit_bits; // of the run arenas being walked
 };
 
 static bool get(const struct walk *walk, const void *at, void *to, size_t size) {
@@ -44,7 +44,8 @@ static bool each(struct walk *walk, const struct pm_list *head, size_t link_offs
 static void count_pool(struct walk *walk, const struct pm_pool *pool, size_t bytes) {
     struct pm_balance *const balance = &walk->snapshot->balance;
     const unsigned state = pool->shared.state;
-    const size_t size = pool->shared.class < PM_CLASS_COUNT ? pm_classes[pool->shared.class].size : 0;
+    const size_t size =
+        pool->shared.class < PM_CLASS_COUNT ? pm_classes[pool->shared.class].size : 0;
     if (state == PM_POOL_UNUSED || state == PM_POOL_FREE || state == PM_POOL_PURGING || size == 0) {
         const size_t touched =
             state == PM_POOL_UNUSED ? 0 : pm_round_up(pool->owned.touched, pm_os_page_size());
@@ -53,7 +54,8 @@ static void count_pool(struct walk *walk, const struct pm_pool *pool, size_t byt
         return;
     }
     const size_t end = pm_min(pool->owned.end, bytes), carved = pm_min(pool->shared.carved, end);
-    const size_t others = (state == PM_POOL_CURRENT) + (pool->shared.remote >> PM_REMOTE_COUNT_SHIFT);
+    const size_t others =
+        (state == PM_POOL_CURRENT) + (pool->shared.remote >> PM_REMOTE_COUNT_SHIFT);
     const size_t used = pool->owned.used > others ? pool->owned.used - others : 0;
     const size_t live = pm_min(used, carved / size);
     balance->blocks_in_use += live * size;
@@ -75,7 +77,7 @@ static bool visit_arena(struct walk *walk, const char *at) {
     const size_t bytes = PM_POOL_BYTES(head.bits);
     const size_t count = pm_min(head.pools, PM_ARENA_POOLS(head.bits) - 1);
     for (size_t i = 1; i <= count; i++) {
-        struct pm_pool pool = {.shared.state = PM_POOL_UNUSED};
+        struct pm_pool pool = { .shared.state = PM_POOL_UNUSED };
         const bool opened = (head.opened >> i & 1) != 0;
         if (opened && !get(walk, at + i * sizeof pool, &pool, sizeof pool)) {
             return false;
@@ -122,7 +124,8 @@ static bool visit_huge(struct walk *walk, const char *at) {
         return false;
     }
     const bool used = huge.state == PM_HUGE_USED;
-    *(used ? &walk->snapshot->balance.huge_in_use : &walk->snapshot->balance.huge_cached) += huge.size;
+    *(used ? &walk->snapshot->balance.huge_in_use : &walk->snapshot->balance.huge_cached) +=
+        huge.size;
     *(used ? &walk->snapshot->huge_blocks : &walk->snapshot->huge_cached) += 1;
     walk->snapshot->mapped += huge.size;
     return true;
@@ -153,7 +156,7 @@ static bool same_layout(const struct pm_root *root) {
 }
 
 bool pm_snapshot_read(struct pm_snapshot *snapshot, const struct pm_reader *reader, uintptr_t at) {
-    struct walk walk = {.snapshot = snapshot, .reader = reader};
+    struct walk walk = { .snapshot = snapshot, .reader = reader };
     memset(snapshot, 0, sizeof *snapshot);
     if (!get(&walk, (const void *)at, &walk.root, sizeof walk.root) || !same_layout(&walk.root)) {
         return false;
@@ -217,7 +220,7 @@ bool pm_snapshot_own(struct pm_snapshot *snapshot) {
     for (unsigned i = 0; i < LOCK_COUNT; i++) {
         pm_lock(locks[i]);
     }
-    const struct pm_reader reader = {.read = read_own};
+    const struct pm_reader reader = { .read = read_own };
     const bool done = pm_snapshot_read(snapshot, &reader, (uintptr_t)&pm_own_root);
     for (unsigned i = LOCK_COUNT; i > 0; i--) {
         pm_unlock(locks[i - 1]);

@@ -17,21 +17,22 @@
 #include "core/root.h"
 
 // The rows of the balance sheet, in bytes; they sum to the bytes mapped.
-#define PM_BALANCE_ROWS(row)                                                                       \
-    row(blocks_in_use, "blocks in use, rounded up to their class")                                 \
-    row(blocks_free, "free blocks in pools")                                                       \
-    row(never_carved, "space in pools that was never carved")                                      \
-    row(quantization, "quantization: space at the ends of pools")                                  \
-    row(pools_resident, "free pools, resident")                                                    \
-    row(pools_purged, "free pools, purged or never used")                                          \
-    row(arena_headers, "headers of pool arenas")                                                   \
-    row(runs_in_use, "page runs in use")                                                           \
-    row(runs_resident, "free page runs, resident")                                                 \
-    row(runs_purged, "free page runs, purged or never used")                                       \
-    row(run_headers, "headers of run arenas")                                                      \
-    row(huge_in_use, "huge blocks in use")                                                         \
-    row(huge_cached, "huge blocks kept for the next request")                                      \
-    row(metadata, "metadata and emergency memory")
+#define PM_BALANCE_ROWS(row)                                                                     \
+    row(blocks_in_use, "blocks in use, rounded up to their class")                               \
+        row(blocks_free, "free blocks in pools")                                                 \
+            row(never_carved, "space in pools that was never carved")                            \
+                row(quantization, "quantization: space at the ends of pools")                    \
+                    row(pools_resident, "free pools, resident")                                  \
+                        row(pools_purged, "free pools, purged or never used")                    \
+                            row(arena_headers, "headers of pool arenas") row(runs_in_use,        \
+                                                                             "page runs in use") \
+                                row(runs_resident, "free page runs, resident")                   \
+                                    row(runs_purged, "free page runs, purged or never used")     \
+                                        row(run_headers, "headers of run arenas")                \
+                                            row(huge_in_use, "huge blocks in use")               \
+                                                row(huge_cached,                                 \
+                                                    "huge blocks kept for the next request")     \
+                                                    row(metadata, "metadata and emergency memory")
 
 struct pm_balance {
 #define PM_BALANCE_FIELD(name, text) size_t name;
@@ -40,12 +41,12 @@ struct pm_balance {
 };
 
 struct pm_class_use {
-    size_t pools, in_use, available;  // pools with blocks of the class; blocks
+    size_t pools, in_use, available; // pools with blocks of the class; blocks
 };
 
 struct pm_snapshot {
     struct pm_balance balance;
-    size_t mapped;  // what the rows sum to
+    size_t mapped; // what the rows sum to
     struct pm_class_use classes[PM_CLASS_COUNT];
     size_t pool_arenas, pool_arenas_made, run_arenas, huge_blocks, huge_cached, heaps, misses;
 };

@@ -10,7 +10,7 @@
 #include "os/os.h"
 
 bool pm_usage_read(struct pm_usage *usage) {
-    *usage = (struct pm_usage){0};
+    *usage = (struct pm_usage){ 0 };
     const size_t size = pm_round_up(sizeof(struct pm_snapshot), pm_os_page_size());
     struct pm_snapshot *const snapshot = pm_os_map(NULL, size);
     if (snapshot == NULL) {
@@ -19,7 +19,7 @@ bool pm_usage_read(struct pm_usage *usage) {
     const bool done = pm_snapshot_own(snapshot);
     if (done) {
         const struct pm_balance *const balance = &snapshot->balance;
-        for (unsigned class = 0; class < PM_CLASS_COUNT; class++) {
+        for (unsigned class = 0; class < PM_CLASS_COUNT; class ++) {
             usage->free_blocks += snapshot->classes[class].available;
         }
         usage->huge_blocks = snapshot->huge_blocks;

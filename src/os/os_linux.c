@@ -49,7 +49,7 @@ static long call(long number, long a, long b, long c, long d, long e, long f) {
     return x0;
 }
 #else
-#error "poolmalloc runs on x86-64 and aarch64"
+#    error "poolmalloc runs on x86-64 and aarch64"
 #endif
 
 static bool failed(long result) {
@@ -101,7 +101,7 @@ int pm_os_move(void *at, size_t old_size, void *to, size_t new_size) {
 }
 
 uint32_t pm_os_clock(void) {
-    struct timespec now = {0};
+    struct timespec now = { 0 };
     call(SYS_clock_gettime, CLOCK_MONOTONIC_COARSE, (long)&now, 0, 0, 0, 0);
     return (uint32_t)((uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000);
 }
@@ -113,8 +113,8 @@ bool pm_os_random(void *to, size_t size) {
 
 // A full pipe that is set not to block: waits for its reader, but not for ever.
 static bool wait_writable(int fd) {
-    struct pollfd poll = {.fd = fd, .events = POLLOUT};
-    struct timespec limit = {.tv_sec = 1};
+    struct pollfd poll = { .fd = fd, .events = POLLOUT };
+    struct timespec limit = { .tv_sec = 1 };
     return call(SYS_ppoll, (long)&poll, 1, (long)&limit, 0, 0, 0) == 1;
 }
 
@@ -135,8 +135,8 @@ int pm_os_write(int fd, const void *from, size_t size) {
 }
 
 bool pm_os_peek(const void *at, void *to, size_t size) {
-    struct iovec local = {.iov_base = to, .iov_len = size};
-    struct iovec remote = {.iov_base = (void *)at, .iov_len = size};
+    struct iovec local = { .iov_base = to, .iov_len = size };
+    struct iovec remote = { .iov_base = (void *)at, .iov_len = size };
     return call(SYS_process_vm_readv, pm_os_pid(), (long)&local, 1, (long)&remote, 1, 0) ==
            (long)size;
 }
@@ -173,7 +173,7 @@ bool pm_os_file_id(int fd, struct pm_file_id *id) {
     if (call(SYS_fstat, fd, (long)&file, 0, 0, 0, 0) != 0) {
         return false;
     }
-    *id = (struct pm_file_id){.device = file.st_dev, .number = file.st_ino};
+    *id = (struct pm_file_id){ .device = file.st_dev, .number = file.st_ino };
     return true;
 }
 
