@@ -2,7 +2,8 @@
 // Copyright (c) the poolmalloc authors
 
 // A circular doubly linked list through links inside the elements. A list is its head link; an
-// element that is on no list has both pointers NULL, so that membership can be asserted.
+// element that is on no list has both pointers NULL, so that membership can be asserted. Links lie in
+// headers that statistics copy as a whole, hence the relaxed stores.
 
 #ifndef PM_BASE_LIST_H
 #define PM_BASE_LIST_H
@@ -10,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "base/atomic.h"
 #include "base/attributes.h"
 
 struct pm_list {
@@ -31,10 +33,10 @@ PM_INLINE bool pm_list_empty(const struct pm_list *list) {
 
 PM_INLINE void pm_list_insert(struct pm_list *prev, struct pm_list *link, struct pm_list *next) {
     PM_ASSERT(link->next == NULL && link->prev == NULL);
-    link->prev = prev;
-    link->next = next;
-    prev->next = link;
-    next->prev = link;
+    pm_set(&link->prev, prev);
+    pm_set(&link->next, next);
+    pm_set(&prev->next, link);
+    pm_set(&next->prev, link);
 }
 
 PM_INLINE void pm_list_push_front(struct pm_list *list, struct pm_list *link) {
@@ -47,9 +49,10 @@ PM_INLINE void pm_list_push_back(struct pm_list *list, struct pm_list *link) {
 
 PM_INLINE void pm_list_remove(struct pm_list *link) {
     PM_ASSERT(link->next->prev == link && link->prev->next == link);
-    link->prev->next = link->next;
-    link->next->prev = link->prev;
-    link->next = link->prev = NULL;
+    pm_set(&link->prev->next, link->next);
+    pm_set(&link->next->prev, link->prev);
+    pm_set(&link->next, NULL);
+    pm_set(&link->prev, NULL);
 }
 
 #endif

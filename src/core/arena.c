@@ -81,7 +81,7 @@ static void change_free(struct pm_arenas *arenas, struct pm_arena *arena, uint64
 }
 
 static void list_resident(struct pm_arenas *arenas, struct pm_pool *pool, uint32_t now) {
-    pool->owned.freed_at = now;
+    pm_set(&pool->owned.freed_at, now);
     pm_list_push_front(&arenas->resident, &pool->owned.link);
     arenas->resident_bytes += pool->owned.touched;
 }
@@ -127,6 +127,7 @@ static void remove_arena(struct pm_arenas *arenas, struct pm_arena *arena) {
 // False when the process has as many mappings as it may have: the arena stays, as a new one.
 static bool unmap_arena(struct pm_arenas *arenas, struct pm_arena *arena) {
     if (pm_os_unmap(arena, PM_SLOT_BYTES) == 0) {
+        pm_map_gave_back(arena, PM_SLOT_BYTES);
         return true;
     }
     if (pm_os_purge(arena, PM_SLOT_BYTES) != 0) {
@@ -269,11 +270,11 @@ static void set_up(struct pm_pool *pool, pm_class class, unsigned bits) {
     pm_set(&shared->bits, (uint8_t)bits);
     const bool last = pm_pool_index(pool) == PM_ARENA_POOLS(bits) - 1;
     const size_t room = PM_POOL_BYTES(bits) - (last ? pm_os_page_size() : 0);
-    shared->serial++;
+    pm_add(&shared->serial, 1);
     const uint64_t key =
         pm_random((uintptr_t)pool ^ shared->serial << PM_ADDRESS_BITS) | PM_KEY_BITS;
-    owned->key = key;
-    shared->key = key;
+    pm_set(&owned->key, key);
+    pm_set(&shared->key, key);
     pm_set(&owned->list, 0);
     pm_set(&owned->end, (uint32_t)(room / size * size));
     pm_set(&shared->carved, 0);

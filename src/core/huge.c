@@ -86,7 +86,9 @@ static void drop_descriptor(struct pm_huge *huge) {
 // have, the address range stays, without its pages, and is forgotten.
 static void unmap(struct pm_huge *huge) {
     mark(huge, PM_SLOT_TOMBSTONE, PM_SLOT_NONE);
-    if (pm_os_unmap(huge->at, huge->size) != 0) {
+    if (pm_os_unmap(huge->at, huge->size) == 0) {
+        pm_map_gave_back(huge->at, huge->size);
+    } else {
         pm_os_purge(huge->at, huge->size);
     }
     drop_descriptor(huge);

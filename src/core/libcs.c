@@ -90,12 +90,11 @@ bool pm_libcs_block(const void *at, size_t *usable) {
     if (size < SIZE_MIN || size % PM_BLOCK_ALIGN != 0 || size > PTRDIFF_MAX) {
         return false;
     }
-    if (head.size & MAPPED) {
-        *usable = size - HEAD_BYTES;
-        return is_mapping(block, &head, size);
-    }
-    *usable = size - sizeof head.size;
-    return ((head.size & THREAD_ARENA) != 0 ? in_thread_arena(block, size)
-                                            : in_data_segment(block, size)) &&
-           followed_by_a_block(block, size);
+    const bool mapped = (head.size & MAPPED) != 0;
+    const bool theirs = mapped ? is_mapping(block, &head, size)
+                               : ((head.size & THREAD_ARENA) != 0 ? in_thread_arena(block, size)
+                                                                  : in_data_segment(block, size)) &&
+                                     followed_by_a_block(block, size);
+    *usable = !theirs ? 0 : mapped ? size - HEAD_BYTES : size - sizeof head.size;
+    return theirs;
 }

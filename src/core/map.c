@@ -121,6 +121,13 @@ void *pm_map_slots(size_t size, size_t align, bool huge) {
     return at;
 }
 
+void pm_map_gave_back(const void *at, size_t size) {
+    const uintptr_t end = pm_round_up((uintptr_t)at + size, PM_SLOT_BYTES);
+    if (end > pm_get(&hint)) {
+        pm_set(&hint, end);
+    }
+}
+
 void *pm_map_reserve_slots(size_t size) {
     return map_and_cut(size, PM_SLOT_BYTES, true);
 }

@@ -75,6 +75,9 @@ struct pm_huge **pm_map_huge(const void *at);
 // two, at least a slot), mapped and prepared, but not marked. NULL when the OS or a limit refuses.
 void *pm_map_slots(size_t size, size_t align, bool huge);
 
+// Addresses that pm_map_slots gave are unmapped: they serve again before lower ones do.
+void pm_map_gave_back(const void *at, size_t size);
+
 // The same as address space only, to move pages to.
 void *pm_map_reserve_slots(size_t size);
 

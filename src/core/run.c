@@ -245,6 +245,7 @@ static struct pm_run *choose_purge(struct pm_runs *runs, const struct surplus *s
 // False when the process has as many mappings as it may have: the arena stays, as a new one.
 static bool unmap_arena(struct pm_runs *runs, struct pm_run_arena *arena) {
     if (pm_os_unmap(arena, arena_bytes(runs)) == 0) {
+        pm_map_gave_back(arena, arena_bytes(runs));
         return true;
     }
     if (pm_os_purge(arena, arena_bytes(runs)) != 0) {

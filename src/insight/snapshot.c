@@ -8,6 +8,7 @@
 
 #include <string.h>
 
+#include "base/atomic.h"
 #include "base/bits.h"
 #include "os/os.h"
 
@@ -201,9 +202,20 @@ bool pm_snapshot_read(struct pm_snapshot *snapshot, const struct pm_reader *read
            each(&walk, &root->heaps->every, offsetof(struct pm_heap, every), visit_heap);
 }
 
+// By words, since other threads write to the headers: what is read is whole words of them, some older
+// than others.
 static bool read_own(void *context, uintptr_t at, void *to, size_t size) {
     (void)context;
-    memcpy(to, (const void *)at, size);
+    const char *const from = (const char *)at;
+    size_t done = 0;
+    for (; done + sizeof(uint64_t) <= size && at % sizeof(uint64_t) == 0;
+         done += sizeof(uint64_t)) {
+        const uint64_t word = pm_get((const uint64_t *)(const void *)(from + done));
+        memcpy((char *)to + done, &word, sizeof word);
+    }
+    for (; done < size; done++) {
+        ((char *)to)[done] = pm_get(from + done);
+    }
     return true;
 }
 

@@ -62,7 +62,7 @@ TEST(success_leaves_errno_alone) {
             char *const block = makers[maker](sizes[i]);
             CHECK(block != NULL && errno == KEPT, "%u: %zu", maker, sizes[i]);
             CHECK(pm_malloc_usable_size(block) >= sizes[i] && errno == KEPT);
-            memset(block, 1, pm_malloc_usable_size(block));
+            unit_fill(block, pm_malloc_usable_size(block), i);
             pm_free(block);
             CHECK(errno == KEPT);
             pm_malloc_trim(0);

@@ -9,6 +9,7 @@
 #include "base/bits.h"
 #include "core/huge.h"
 #include "core/map.h"
+#include "core/meta.h"
 #include "os/os.h"
 
 #include <pthread.h>
@@ -217,6 +218,7 @@ TEST(a_failure_anywhere_leaves_all_in_order) {
 }
 
 TEST(memory_that_the_system_does_not_take_back_is_forgotten) {
+    keep_much();
     char *const at = take(5 * MIB);
     give(at);
     fake_fail(FAKE_UNMAP, 0, FAKE_ALL);
@@ -228,6 +230,19 @@ TEST(memory_that_the_system_does_not_take_back_is_forgotten) {
     CHECK(other != at);
     give(other);
     AUDIT();
+}
+
+// Each new range of addresses costs metadata for good.
+TEST(addresses_that_went_back_are_used_again) {
+    size_t mapped = 0;
+    for (unsigned i = 0; i < 3000; i++) {
+        give(take(40 * MIB));
+        pm_huge_trim();
+        if (i == 100) {
+            mapped = pm_meta.mapped;
+        }
+    }
+    CHECK(pm_meta.mapped == mapped, "%zu bytes more of metadata", pm_meta.mapped - mapped);
 }
 
 static void *work_in_thread(void *argument) {

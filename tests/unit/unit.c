@@ -101,9 +101,10 @@ static unsigned char pattern(size_t i, uint64_t seed) {
     return (unsigned char)((seed * 31 + i * 7 + (i >> 8)) | 1);
 }
 
-// Large blocks by their ends and a byte a page, so that no test is slow for its memory's sake.
+// Large blocks by their ends and some bytes between, so that no test is slow for its memory's sake.
 static size_t step(size_t i, size_t size) {
-    return size <= 4096 || i < 64 || i + 64 >= size ? 1 : i + 64 + 509 < size ? 509 : size - 64 - i;
+    const size_t stride = size <= 4096 ? 1 : size <= 1 << 20 ? 509 : 65521;
+    return i < 64 || i + 64 >= size ? 1 : i + 64 + stride < size ? stride : size - 64 - i;
 }
 
 void unit_fill(void *block, size_t size, uint64_t seed) {
