@@ -264,9 +264,12 @@ static bool purge_run(struct pm_runs *runs, struct pm_run *run, size_t units) {
     const size_t page_units = pm_max(pm_os_page_size() >> runs->unit_bits, 1);
     const size_t end = pm_round_down(unit + count, page_units);
     size_t first = end;
+    // A word of the dirty set is shared with other runs.
+    pm_lock(&runs->lock);
     for (size_t dirty = 0; first > unit && dirty < units; first--) {
         dirty += count_dirty(arena, first - 1, 1);
     }
+    pm_unlock(&runs->lock);
     first = pm_round_up(first, page_units);
     // Where pages are larger than units, the ends may share theirs with a run in use and stay.
     const bool purged = first < end && pm_os_purge(address_of(runs, arena, first),
