@@ -72,9 +72,9 @@ bool pm_life_begin_thread(void) {
     return true;
 }
 
-// Calls `act` for every lock, in the order of ranks.
-static void for_all_locks(void (*act)(struct pm_lock *)) {
-    act(&pm_heaps.lock);
+// Calls `act` for every lock but that of the heaps, in the order of ranks. The lock of the heaps is held, or nobody
+// else is there: it keeps the list of heaps as it is.
+static void for_all_lower_locks(void (*act)(struct pm_lock *)) {
     act(&pm_ended_lock);
     PM_LIST_EACH(link, &pm_heaps.every) {
         act(&PM_LIST_ENTRY(link, struct pm_heap, every)->lock);
@@ -117,7 +117,8 @@ void pm_life_before_fork(void) {
     if (!pm_life_started() || interrupted()) {
         return;
     }
-    for_all_locks(pm_lock);
+    pm_lock(&pm_heaps.lock);
+    for_all_lower_locks(pm_lock);
     pm_set(&forker, pm_lock_self());
     fast_before = pm_thread.fast;
     pm_set(&pm_thread.fast, PM_BUSY_HEAP);
@@ -144,7 +145,8 @@ static void go_on(struct pm_heap *fast) {
 void pm_life_after_fork_in_parent(void) {
     if (is_forking()) {
         struct pm_heap *const fast = end_fork();
-        for_all_locks(pm_unlock);
+        for_all_lower_locks(pm_unlock);
+        pm_unlock(&pm_heaps.lock);
         go_on(fast);
     }
 }
@@ -156,7 +158,8 @@ void pm_life_after_fork_in_child(void) {
         return;
     }
     const bool forking = is_forking();
-    for_all_locks(pm_lock_reset);
+    pm_lock_reset(&pm_heaps.lock);
+    for_all_lower_locks(pm_lock_reset);
     if (!forking) {
         return;
     }

@@ -33,8 +33,9 @@ static bool prepare_leaf(size_t index, bool huge) {
         if (leaf == NULL) {
             return false;
         }
-        intptr_t none = 0;
-        __atomic_compare_exchange_n(&pm_map.leaf[index], &none, leaf - pm_map.absent, false,
+        uintptr_t none = 0;
+        __atomic_compare_exchange_n(&pm_map.leaf[index], &none,
+                                    (uintptr_t)leaf - (uintptr_t)pm_map.absent, false,
                                     __ATOMIC_RELEASE, __ATOMIC_RELAXED);
     }
     if (huge && pm_get(&pm_map.huge[index]) == NULL) {
@@ -66,7 +67,7 @@ void pm_map_mark(const void *at, size_t size, enum pm_slot_kind first, enum pm_s
     enum pm_slot_kind kind = first;
     for (size_t done = 0; done < size; done += PM_SLOT_BYTES, kind = rest) {
         const uintptr_t address = (uintptr_t)at + done;
-        uint8_t *const leaf = pm_map.absent + pm_get(&pm_map.leaf[leaf_index(address)]);
+        uint8_t *const leaf = pm_map_leaf(address);
         PM_ASSERT(leaf != pm_map.absent);
         pm_set(&leaf[slot_index(address)], (uint8_t)kind);
     }

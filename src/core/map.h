@@ -38,21 +38,26 @@ struct pm_map {
     // The leaf of all ranges that have none. A range's entry is the distance from here to its leaf,
     // so that zeroed memory means this leaf, and the look-up needs no branch.
     uint8_t absent[PM_LEAF_SLOTS];
-    intptr_t leaf[PM_LEAF_COUNT];
+    uintptr_t leaf[PM_LEAF_COUNT];
     // Descriptors of huge blocks by their first slot; a table is made with a range's first one.
     struct pm_huge **huge[PM_LEAF_COUNT];
 };
 
 extern struct pm_map pm_map;
 
+PM_INLINE uint8_t *pm_map_leaf(uintptr_t address) {
+    // Sums of integers: a leaf is no part of the array from which its distance is counted.
+    const uintptr_t distance = pm_get(&pm_map.leaf[address >> (PM_SLOT_BITS + PM_LEAF_BITS)]);
+    return (uint8_t *)((uintptr_t)pm_map.absent + distance);
+}
+
 PM_INLINE enum pm_slot_kind pm_map_kind(const void *at) {
     const uintptr_t address = (uintptr_t)at;
     if (PM_UNLIKELY(address >> PM_ADDRESS_BITS)) {
         return PM_SLOT_NONE;
     }
-    const uint8_t *const leaf =
-        pm_map.absent + pm_get(&pm_map.leaf[address >> (PM_SLOT_BITS + PM_LEAF_BITS)]);
-    return (enum pm_slot_kind)pm_get(&leaf[(address >> PM_SLOT_BITS) & (PM_LEAF_SLOTS - 1)]);
+    return (enum pm_slot_kind)pm_get(
+        &pm_map_leaf(address)[(address >> PM_SLOT_BITS) & (PM_LEAF_SLOTS - 1)]);
 }
 
 // Start of the slot of an address.
