@@ -57,6 +57,19 @@ TEST(the_block_freed_last_is_served_first) {
     }
 }
 
+// Else the free of a block that was never written to would be suspected, and proved the long way.
+TEST(a_served_block_does_not_look_free) {
+    for (unsigned class = 0; class < PM_CLASS_SMALL_COUNT; class++) {
+        for (unsigned i = 0; i < 20; i++) {
+            char *const block = take(pm_classes[class].size);
+            CHECK(!pm_link_suspected((uintptr_t)block, pool_of(block)->shared.key));
+            if (i % 2 == 0) {
+                pm_free(block);
+            }
+        }
+    }
+}
+
 TEST(blocks_of_one_class_share_a_pool_and_never_overlap) {
     for (size_t n = 0; n <= PM_MEDIUM_MAX; n += n < 600 ? 5 : 509) {
         char *blocks[20];

@@ -180,6 +180,48 @@ TEST(a_free_inside_a_miss_waits_for_nobody) {
     AUDIT();
 }
 
+// As a handler that blocks no signal would, in the middle of real misses.
+static unsigned inside;
+
+static void allocate_inside(void) {
+    static bool nested;
+    if (nested) {
+        return;
+    }
+    nested = true;
+    for (size_t n = 10; n < 200000; n *= 20) {
+        char *const block = pm_malloc(n);
+        CHECK(pm_emergency_owns(block), "%zu", n);
+        pm_free(block);
+    }
+    nested = false;
+    inside++;
+}
+
+TEST(every_call_to_the_system_is_made_inside) {
+    static const size_t sizes[] = { 100, 5000, 20000, 100000, 3 * MIB, 40 * MIB };
+    for (unsigned call = 0; call < FAKE_WAIT; call++) {
+        fake_hook((enum fake_call)call, allocate_inside);
+    }
+    for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        char *blocks[40];
+        const unsigned count = sizes[i] > MIB ? 3 : 40;
+        for (unsigned j = 0; j < count; j++) {
+            blocks[j] = pm_realloc(pm_malloc(sizes[i]), 2 * sizes[i]);
+        }
+        for (unsigned j = 0; j < count; j++) {
+            pm_free(blocks[j]);
+        }
+        AUDIT();
+    }
+    pm_malloc_trim(0);
+    for (unsigned call = 0; call < FAKE_WAIT; call++) {
+        fake_hook((enum fake_call)call, NULL);
+    }
+    CHECK(inside > 10);
+    AUDIT();
+}
+
 static char *in_handler[2];
 
 static void allocate_once(int signal) {
