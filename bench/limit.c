@@ -2,9 +2,11 @@
 // Copyright (c) the poolmalloc authors
 //
 // The floor for any malloc that is preloaded: one bare free list behind the two shared-library
-// calls, with no lock, no owner, no class and no check. It serves programs of one thread whose
-// blocks are of one size, PM_BENCH_LIMIT_BLOCK bytes; what an allocator costs over this row is what
-// it does.
+// calls, with no lock, no owner, no class and no check. It serves programs whose blocks are of one
+// size, PM_BENCH_LIMIT_BLOCK bytes; what an allocator costs over this row is what it does.
+//
+// Built twice: as it is, for programs of one thread, and with PM_BENCH_LIMIT_THREADS, a list and a
+// region for each thread, for programs whose threads keep their blocks to themselves.
 //
 // What must stay true: every block on the list holds at least block_size bytes. Larger requests are
 // carved anew each time, and their blocks join the list when freed, which keeps it true.
@@ -21,16 +23,23 @@
 
 enum { LIMIT_ALIGNMENT = 16, LIMIT_DEFAULT_BLOCK = 64 };
 
+#ifdef PM_BENCH_LIMIT_THREADS
+#define PER_THREAD __thread __attribute__((tls_model("initial-exec")))
+#else
+#define PER_THREAD
+#endif
+
 static const size_t region_size = (size_t)4 << 30;
 
 struct limit_link {
     struct limit_link *next;
 };
 
-static struct limit_link *list;
+static PER_THREAD struct limit_link *list;
 static size_t block_size = LIMIT_DEFAULT_BLOCK;
-static char *region; // address space without a promise of memory; carved upwards, never given back
-static size_t carved;
+// Address space without a promise of memory; carved upwards, never given back.
+static PER_THREAD char *region;
+static PER_THREAD size_t carved;
 
 __attribute__((constructor)) static void read_block_size(void) {
     const char *const text = getenv("PM_BENCH_LIMIT_BLOCK");
@@ -88,7 +97,8 @@ EXPORT void *calloc(size_t count, size_t size) {
     return block == NULL ? NULL : memset(block, 0, total);
 }
 
-// The old size isn't known: as much as the new one is copied, which stays within the region.
+// The old size isn't known: as much as the new one is copied, which stays within the region. (With
+// threads: within that of the thread, as nothing that runs here grows another thread's block.)
 EXPORT void *realloc(void *address, size_t size) {
     void *const block = malloc(size);
     if (address != NULL && block != NULL) {
