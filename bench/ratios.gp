@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 # Copyright (c) the poolmalloc authors
 #
-# One picture of ratios: a line for each workload, a point for each allocator. bench/run sets
-# data, picture, heading, columns (allocators) and rows (workloads).
+# One picture of ratios: a line for each workload, a point for each allocator. pictures.py sets
+# data, picture, heading, columns (allocators), rows (workloads), colours, marks and ours.
 
 set terminal svg size 860, (120 + 22 * rows) font "sans-serif,13" background "white"
 set output picture
@@ -19,10 +19,8 @@ set yrange [rows + 0.5 : 0.5] # the first workload on top
 set ytics nomirror textcolor rgb "black"
 set arrow from first 1, graph 0 to first 1, graph 1 nohead lc rgb "#444444" lw 1.5
 
-# Distinct in hue and in lightness; the last allocator is ours and drawn largest.
-array colour[6] = ["#4477aa", "#ee7733", "#228833", "#aa3377", "#66ccee", "#bbbb33"]
-array mark[6] = [4, 8, 12, 10, 6, 14]
-plot for [i = 1:columns] data using (column(i + 1)):($0 + 1):ytic(1) title columnheader(i + 1) \
-        with points \
-        pt (i == columns ? 7 : mark[(i - 1) % 6 + 1]) ps (i == columns ? 1.2 : 1.0) lw 1.5 \
-        lc rgb (i == columns ? "#cc3311" : colour[(i - 1) % 6 + 1])
+# Ours is drawn last, above the others, and largest.
+at(i) = ours == 0 ? i : i == columns ? ours : i < ours ? i : i + 1
+plot for [i = 1:columns] data using (column(at(i) + 1)):($0 + 1):ytic(1) \
+        title columnheader(at(i) + 1) with points lw 1.5 ps (at(i) == ours ? 1.2 : 1.0) \
+        pt (word(marks, at(i)) + 0) lc rgb word(colours, at(i))
