@@ -42,12 +42,13 @@ def data_file(out, name, heads, rows):
 
 
 def gnuplot(out, script, name, names, **settings):
-    """One picture. Strings are quoted for gnuplot; rows and columns are numbers."""
+    """One picture; the settings become variables of the script."""
     settings.update(picture=os.path.join(out, name + ".svg"), columns=len(names),
+                    names=" ".join(names),
                     colours=" ".join(colour for colour, _ in looks(names)),
                     marks=" ".join(str(mark) for _, mark in looks(names)),
                     ours=names.index(OURS) + 1 if OURS in names else 0)
-    text = "; ".join("%s = %s" % (key, value if isinstance(value, int) else
+    text = "; ".join("%s = %s" % (key, value if isinstance(value, (int, float)) else
                                   "'%s'" % value.replace("'", "''"))
                      for key, value in settings.items())
     done = subprocess.run(["gnuplot", "-e", text, os.path.join(HERE, script)],
@@ -73,18 +74,21 @@ def draw_envelope(comparison, out):
 
 
 def draw_sweep(comparison, out, graph):
+    """A line without any figure (all failed) draws nothing."""
     lines = comparison.graphs[graph]
     names = [name for name in comparison.names if any(
         (task, name) in comparison.cells for points in lines.values() for _, task in points)]
-    titles = []
+    titles, all_costs = [], []
     for number, (line, points) in enumerate(lines.items(), 1):
         costs = [dict(comparison.line_costs(graph, line, name)) for name in names]
         data_file(out, "sweep-%s-%d" % (graph, number), ["x"] + names,
                   [["%d" % x] + [word(cost[x]) for cost in costs] for x, _ in sorted(points)])
+        all_costs += [value for cost in costs for value in cost.values() if value]
         titles.append(SWEEP_LINES[line] if line else GRAPHS[graph].title)
     gnuplot(out, "sweep.gp", "sweep-" + graph, names, axis=GRAPHS[graph].axis,
             data=os.path.join(out, "sweep-%s-" % graph), titles="|".join(titles),
-            panels=len(titles), binary=int(graph != "live"))
+            panels=len(titles), binary=int(graph != "live"), low=min(all_costs) * 0.8,
+            high=max(all_costs) * 1.25)
 
 
 def draw(comparison, out):

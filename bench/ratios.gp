@@ -8,11 +8,12 @@ set terminal svg size 860, (120 + 22 * rows) font "sans-serif,13" background "wh
 set output picture
 set title heading
 set key outside bottom center horizontal reverse Left
+set rmargin at screen 0.97
 set logscale x 2
 set autoscale xfix
 set offsets graph 0.03, graph 0.03, 0, 0
 set xtics nomirror ("0.25" 0.25, "0.5" 0.5, "0.7" 0.7, "1" 1, "1.5" 1.5, "2" 2, "3" 3, \
-    "4" 4, "6" 6, "8" 8, "12" 12, "16" 16, "32" 32) textcolor rgb "black"
+    "4" 4, "5" 5, "7" 7, "10" 10, "15" 15, "20" 20, "30" 30, "50" 50, "100" 100) textcolor rgb "black"
 set grid xtics ytics lc rgb "#dddddd" lt 1
 set border 3 lc rgb "#888888"
 set yrange [rows + 0.5 : 0.5] # the first workload on top
