@@ -125,12 +125,13 @@ class Progress:
     """One line on a terminal; elsewhere a line at each tenth of the way. The time left is that of
     the same cells in earlier rounds; in the first round, that of the mean cell."""
 
-    def __init__(self, cells, rounds):
+    def __init__(self, cells, rounds, seconds):
         self.total = len(cells) * rounds
         self.cells = cells
         self.rounds = rounds
         self.spent = {}
         self.done = 0
+        self.seconds = seconds
         self.start = time.monotonic()
         self.terminal = sys.stderr.isatty()
 
@@ -141,7 +142,9 @@ class Progress:
         this_round = self.done % len(self.cells)
         whole = sum(self.spent.get(cell, usual) for cell in self.cells)
         begun = sum(self.spent.get(cell, usual) for cell in self.cells[:this_round])
-        return (self.rounds - self.done // len(self.cells)) * whole - begun
+        left = (self.rounds - self.done // len(self.cells)) * whole - begun
+        return min(left, max(0, self.seconds - time.monotonic() + self.start)) if self.seconds \
+            else left
 
     def step(self, text):
         """Before each run."""
@@ -178,12 +181,12 @@ def measure(bench, tasks, allocators, rounds, seconds, raw):
     results, failures = {}, {}
     order = [(task, allocator) for task in tasks for allocator in allocators
              if serves(allocator, task)]
-    progress = Progress([(task.name, allocator.name) for task, allocator in order], rounds)
+    progress = Progress([(task.name, allocator.name) for task, allocator in order],
+                        rounds, seconds)
     for turn in range(rounds):
         spent = time.monotonic() - progress.start
         if seconds and turn and spent + spent / turn > seconds:
-            progress.aloud("%d of %d rounds fit into %d minutes; ROUNDS=%d runs all"
-                           % (turn, rounds, seconds // 60, rounds))
+            progress.aloud("%d rounds fit into %g minutes" % (turn, seconds / 60))
             rounds = turn
             break
         for number, task in enumerate(tasks):
