@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 
-from allocators import LIMIT, OURS, say, stop
+from allocators import LIMIT, say, stop
 from programs import Program, RunFailed
 
 RUN_SECONDS = 300  # a run that takes longer has hung
@@ -104,7 +104,7 @@ class Bench:
             environment = self.environment
             if allocator.name == LIMIT:
                 environment = dict(environment, PM_BENCH_LIMIT_BLOCK=str(task.arguments["size"]))
-                if task.arguments.get("threads", 1) != 1:
+                if "threads" in task.arguments:  # 1 too, so that a sweep is of one library
                     allocator = allocator._replace(
                         library=allocator.library.replace(".so", "-threads.so"))
             return self.own(allocator, command, environment)
