@@ -69,6 +69,8 @@ class Comparison:
         # Means are taken over the same workloads for everybody.
         self.complete = [task.name for task in tasks if task.sets not in NOT_IN_MEANS
                          and all((task.name, name) in self.cells for name in self.ranked)]
+        self.programs = [task.name for task in tasks if task.name in self.complete
+                         and "real" in task.sets]
         self.graphs = {}  # graph -> line -> [(x, name of the workload)]
         for task, (graph, line, x) in points.items():
             self.graphs.setdefault(graph, {}).setdefault(line, []).append((x, task))
@@ -87,8 +89,9 @@ class Comparison:
         floor, cell = self.cells.get((task, LIMIT)), self.cells.get((task, name))
         return cell.seconds / floor.seconds if cell and floor and floor.seconds else None
 
-    def envelope(self, name, field):
-        ratios = [self.ratio(task, name, field) for task in self.complete]
+    def envelope(self, name, field, tasks=None):
+        ratios = [self.ratio(task, name, field)
+                  for task in (self.complete if tasks is None else tasks)]
         return mean([ratio for ratio in ratios if ratio])
 
     def against(self, name, other, field):
@@ -154,9 +157,10 @@ def summary_table(comparison):
         worst, where = comparison.worst(name, "seconds")
         rows.append([name] + [shown(comparison.envelope(name, field))
                               for field in ("seconds", "median", "cpu", "peak", "faults_and_few")]
-                    + ["%s  %s" % (shown(worst), where)])
+                    + [shown(comparison.envelope(name, "seconds", comparison.programs)),
+                       "%s  %s" % (shown(worst), where)])
     return table(["allocator", "time", "median time", "CPU time", "peak memory", "page faults",
-                  "worst time"], rows)
+                  "real programs, time", "worst time"], rows)
 
 
 def against_table(comparison):
