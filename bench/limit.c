@@ -24,9 +24,9 @@
 enum { LIMIT_ALIGNMENT = 16, LIMIT_DEFAULT_BLOCK = 64 };
 
 #ifdef PM_BENCH_LIMIT_THREADS
-#define PER_THREAD __thread __attribute__((tls_model("initial-exec")))
+#    define PER_THREAD __thread __attribute__((tls_model("initial-exec")))
 #else
-#define PER_THREAD
+#    define PER_THREAD
 #endif
 
 static const size_t region_size = (size_t)4 << 30;
