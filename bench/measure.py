@@ -68,7 +68,10 @@ class Bench:
             else:
                 settings = dict(task.arguments)
                 if isinstance(settings.get("operations"), int):
-                    settings["operations"] = max(1, int(settings["operations"] * self.scale))
+                    # A sweep over live blocks must reach them, however short.
+                    live = task.point and task.point[0] == "live"
+                    least = 2 * settings["live"] if live else 1
+                    settings["operations"] = max(least, int(settings["operations"] * self.scale))
                 self.commands[task.name] = [self.work, task.mode] + [
                     "%s=%s" % pair for pair in settings.items()]
         return self.commands[task.name]
