@@ -8,6 +8,9 @@
 #ifndef PM_BASE_ATOMIC_H
 #define PM_BASE_ATOMIC_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
 #include "base/attributes.h"
 
 #define pm_get(field)        __atomic_load_n((field), __ATOMIC_RELAXED)
@@ -15,6 +18,28 @@
 
 // For counters with one writer at a time: not an atomic addition.
 #define pm_add(field, value) pm_set((field), pm_get(field) + (value))
+
+// The same by one, for a uint32_t; the second is true when zero is reached. Compilers never make one
+// instruction of an atomic load and an atomic store, though on x86 a reader can't tell.
+PM_INLINE void pm_count_up(uint32_t *count) {
+#if defined(__x86_64__)
+    __asm__("addl $1, %0" : "+m"(*count) : : "cc");
+#else
+    pm_add(count, 1);
+#endif
+}
+
+PM_INLINE bool pm_count_down(uint32_t *count) {
+#if defined(__x86_64__)
+    bool zero;
+    __asm__("subl $1, %0" : "+m"(*count), "=@ccz"(zero));
+    return zero;
+#else
+    const uint32_t left = pm_get(count) - 1;
+    pm_set(count, left);
+    return left == 0;
+#endif
+}
 
 // Keeps the order of stores for a signal handler, or a fork, that stops this thread in between.
 #define pm_signal_fence() __atomic_signal_fence(__ATOMIC_SEQ_CST)

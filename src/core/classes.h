@@ -56,6 +56,12 @@ PM_INLINE pm_class pm_class_of(size_t n) {
     return (pm_class)(lane < linear ? exact + (lane - exact - 1) / 4 : exact + 8 + lane - linear);
 }
 
+// May a block of `size` bytes in a pool go on as one of n? One that lost more than half of its bytes is
+// worth a copy.
+PM_INLINE bool pm_class_fits(size_t size, size_t n) {
+    return n <= size && (n > size / 2 || size == PM_BLOCK_ALIGN);
+}
+
 // Can a pool serve n bytes (not 0) at a multiple of align, a power of two?
 PM_INLINE bool pm_class_can_align(size_t align, size_t n) {
     return align <= PM_MEDIUM_MAX && n <= PM_MEDIUM_MAX && pm_round_up(n, align) <= PM_MEDIUM_MAX;

@@ -175,7 +175,7 @@ static size_t default_usable_size(const void *block, enum pm_verdict *verdict) {
 }
 
 // True when a block of `size` bytes may go on as one of n: as it is, or after its structure has
-// changed it in place. A block that lost more than half of its bytes is worth a copy.
+// changed it in place.
 static bool fits_in_place(void *block, size_t size, size_t n) {
     switch (pm_map_kind(block)) {
     case PM_SLOT_RUNS:
@@ -185,7 +185,7 @@ static bool fits_in_place(void *block, size_t size, size_t n) {
         return n > pm_run_max(PM_RUNS_SMALL) / 2 && n <= pm_run_max(PM_RUNS_LARGE) &&
                pm_run_resize(&pm_runs[PM_RUNS_LARGE], block, n);
     case PM_SLOT_HUGE: return false;
-    default: return n <= size && (n > size / 2 || size == PM_BLOCK_ALIGN);
+    default: return pm_class_fits(size, n);
     }
 }
 

@@ -94,9 +94,11 @@ static void set_current(struct pm_heap *heap, struct pm_pool *pool) {
     set_lanes(heap, pool->shared.class, pool);
 }
 
-// The fullest of the first few pools in the bin, off the bin; NULL when the bin is empty.
+// The first pool of the bin that is at least half in use, else the fullest of the first few, off the
+// bin: the longest waiting has gathered the most frees, and sparse pools are left to drain. NULL when
+// the bin is empty.
 static struct pm_pool *pick_listed(struct pm_heap *heap, pm_class class) {
-    struct pm_list *const bin = &heap->bin[class];
+    const struct pm_list *const bin = &heap->bin[class];
     struct pm_pool *best = NULL;
     unsigned looked = 0;
     PM_LIST_EACH(link, bin) {
@@ -104,7 +106,8 @@ static struct pm_pool *pick_listed(struct pm_heap *heap, pm_class class) {
         if (best == NULL || pool->owned.used > best->owned.used) {
             best = pool;
         }
-        if (++looked == PM_PICK_LOOK) {
+        if (++looked == PM_PICK_LOOK ||
+            pool->owned.used * pm_classes[class].size >= pool->owned.end / 2) {
             break;
         }
     }

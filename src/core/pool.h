@@ -202,7 +202,7 @@ PM_INLINE uintptr_t pm_pool_pop(struct pm_pool *pool, unsigned bits) {
     }
     pm_set(&pool->owned.list, next);
     pm_signal_fence();
-    pm_add(&pool->owned.used, 1);
+    pm_count_up(&pool->owned.used);
     pm_set((pm_link *)block, 0);
     return block;
 }
@@ -211,11 +211,10 @@ PM_INLINE uintptr_t pm_pool_pop(struct pm_pool *pool, unsigned bits) {
 // A thread that stops anywhere in here, for ever, loses at most this block.
 PM_INLINE bool pm_pool_push(struct pm_pool *pool, uintptr_t block) {
     pm_link_write(block, pm_get(&pool->owned.list), pool->owned.key);
-    const uint32_t used = pm_get(&pool->owned.used) - 1;
-    pm_set(&pool->owned.used, used);
+    const bool last = pm_count_down(&pool->owned.used);
     pm_signal_fence();
     pm_set(&pool->owned.list, block);
-    return used == 0;
+    return last;
 }
 
 #endif

@@ -226,6 +226,15 @@ void *pm_entry_calloc(size_t count, size_t size) {
     return PM_LIKELY(at != NULL) ? memset(at, 0, n) : allocate(n, true);
 }
 
+// Bytes of a block in a pool; 0 for all else.
+static size_t pool_size(const void *at) {
+    switch (pm_map_kind(at)) {
+    case PM_SLOT_SMALL: return pm_fast_size(at, PM_SMALL_POOL_BITS);
+    case PM_SLOT_MEDIUM: return pm_fast_size(at, PM_MEDIUM_POOL_BITS);
+    default: return 0;
+    }
+}
+
 static void *reallocate_reentered(void *at, size_t n) {
     enum pm_verdict verdict;
     const size_t size = mode->usable_size(at, &verdict);
@@ -263,6 +272,20 @@ void *pm_entry_realloc(void *at, size_t n) {
         release("realloc", at);
         return NULL;
     }
+    const size_t size = pool_size(at);
+    if (size != 0) {
+        if (pm_class_fits(size, n)) {
+            return at;
+        }
+        moved = pm_fast_malloc(n);
+        if (PM_LIKELY(moved != NULL)) {
+            memcpy(moved, at, pm_min(size, n));
+            if (PM_UNLIKELY(!pm_fast_free(at))) {
+                pm_free_miss(at);
+            }
+            return moved;
+        }
+    }
     if (PM_UNLIKELY(n > PTRDIFF_MAX)) {
         return out_of_memory();
     }
@@ -298,9 +321,8 @@ static void *aligned(size_t align, size_t n) {
     if (PM_UNLIKELY(__builtin_add_overflow(n, align, &sum) || sum > PTRDIFF_MAX)) {
         return NULL;
     }
-    if (PM_LIKELY(pm_class_can_align(align, n) && n != 0)) {
-        const pm_class class = pm_class_aligned(align, n);
-        at = pm_fast_pop(pm_classes[class].lane, pm_class_pool_bits(class));
+    if (PM_LIKELY(sum <= PM_SMALL_MAX && n != 0)) {
+        at = pm_fast_pop(pm_classes[pm_class_aligned(align, n)].lane, PM_SMALL_POOL_BITS);
         if (PM_LIKELY(at != NULL)) {
             return at;
         }
@@ -362,7 +384,11 @@ size_t pm_entry_usable_size(const void *at) {
     if (at == NULL) {
         return 0;
     }
-    const size_t size = mode->usable_size(at, &verdict);
+    size_t size = pool_size(at);
+    if (PM_LIKELY(size != 0)) {
+        return size;
+    }
+    size = mode->usable_size(at, &verdict);
     if (PM_UNLIKELY(verdict != PM_DONE && verdict != PM_LIBCS)) {
         pm_misuse("malloc_usable_size", at, verdict);
     }

@@ -65,13 +65,26 @@ PM_INLINE bool pm_fast_push(void *at, unsigned bits) {
     return true;
 }
 
+// Bytes of a block of a pool arena that is handed out, whoever owns it; 0: not done.
+PM_INLINE size_t pm_fast_size(const void *at, unsigned bits) {
+    const struct pm_pool *const pool = pm_pool_of(at, bits);
+    if (PM_UNLIKELY(pm_get(&pool->shared.owner) == PM_OWNER_ARENA) ||
+        PM_UNLIKELY(!pm_pool_has_block(pool, (uintptr_t)at & (PM_POOL_BYTES(bits) - 1))) ||
+        PM_UNLIKELY(pm_link_suspected((uintptr_t)at, pool->shared.key))) {
+        return 0;
+    }
+    return pm_classes[pm_get(&pool->shared.class)].size;
+}
+
 // A block of at least n bytes, or NULL: not done.
 PM_INLINE void *pm_fast_malloc(size_t n) {
-    return PM_LIKELY(n <= PM_SMALL_MAX) ? pm_fast_pop(pm_lane_of(n), PM_SMALL_POOL_BITS) : NULL;
+    if (PM_UNLIKELY(n > PM_LANE_LINEAR_MAX) && n > PM_SMALL_MAX) {
+        return NULL;
+    }
+    return pm_fast_pop(pm_lane_of(n), PM_SMALL_POOL_BITS);
 }
 
 // True: done. False: nothing was changed.
-
 PM_INLINE bool pm_fast_free(void *at) {
     return PM_LIKELY(pm_map_kind(at) == PM_SLOT_SMALL) && pm_fast_push(at, PM_SMALL_POOL_BITS);
 }
