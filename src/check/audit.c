@@ -66,7 +66,7 @@ static void audit_pool(struct audit *audit, const struct pm_arenas *arenas,
     struct pm_heap *const owner = pool->shared.owner;
     const struct pm_list *const link = &pool->owned.link;
     const size_t size = pm_classes[pool->shared.class].size;
-    const uint64_t remote = pool->shared.remote;
+    const uint64_t remote = pool->remote.word;
     check(audit, free == (state == PM_POOL_FREE), "free set = pools in state FREE", pool);
     check(audit,
           (remote & PM_REMOTE_OWNED) != 0 || state == PM_POOL_FULL || state == PM_POOL_ABANDONED,

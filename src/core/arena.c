@@ -280,7 +280,7 @@ static void set_up(struct pm_pool *pool, pm_class class, unsigned bits) {
     pm_set(&shared->carved, 0);
     pm_set(&shared->class, class);
     pm_set(&shared->divisor, pm_classes[class].divisor);
-    pm_set(&shared->remote, PM_REMOTE_OWNED);
+    pm_set(&pool->remote.word, PM_REMOTE_OWNED);
 }
 
 struct pm_pool *pm_arena_take(pm_class class, struct pm_heap *owner) {
@@ -310,7 +310,7 @@ void pm_arena_give_back(struct pm_pool *pool) {
     struct pm_arenas *const arenas = arenas_of(pool->shared.bits);
     struct pm_arena *const arena = pm_arena_of(pool);
     const uint32_t now = pm_clock();
-    PM_ASSERT(pool->owned.used == 0 && pm_get(&pool->shared.remote) == PM_REMOTE_OWNED);
+    PM_ASSERT(pool->owned.used == 0 && pm_get(&pool->remote.word) == PM_REMOTE_OWNED);
     pm_set(&pool->shared.owner, PM_OWNER_ARENA);
     pm_lock(&arenas->lock);
     pm_set(&pool->shared.state, PM_POOL_FREE);

@@ -47,11 +47,11 @@ static struct pm_abandoned *abandoned_of(const struct pm_pool *pool) {
 // last block is linked to the free list, found in `count` steps. A damaged link on the way is left as
 // it is, so that the malloc which comes to it can tell; what was on the free list is lost then.
 static void collect(struct pm_pool *pool) {
-    if (pm_get(&pool->shared.remote) == PM_REMOTE_OWNED) {
+    if (pm_get(&pool->remote.word) == PM_REMOTE_OWNED) {
         return;
     }
     const uint64_t taken =
-        __atomic_exchange_n(&pool->shared.remote, PM_REMOTE_OWNED, __ATOMIC_ACQUIRE);
+        __atomic_exchange_n(&pool->remote.word, PM_REMOTE_OWNED, __ATOMIC_ACQUIRE);
     const uintptr_t first = taken & PM_REMOTE_LIST_MASK;
     const uint32_t count = (uint32_t)(taken >> PM_REMOTE_COUNT_SHIFT);
     if (pool->owned.list != 0) {
@@ -75,7 +75,7 @@ static bool detach(struct pm_heap *heap, struct pm_pool *pool) {
     pm_set(&pool->shared.owner, PM_OWNER_NOBODY);
     pm_add(&pool->owned.used, -1);
     uint64_t remote = PM_REMOTE_OWNED;
-    if (PM_LIKELY(__atomic_compare_exchange_n(&pool->shared.remote, &remote, 0, false,
+    if (PM_LIKELY(__atomic_compare_exchange_n(&pool->remote.word, &remote, 0, false,
                                               __ATOMIC_RELEASE, __ATOMIC_RELAXED))) {
         return true;
     }
@@ -122,7 +122,7 @@ static struct pm_pool *pick_listed(struct pm_heap *heap, pm_class class) {
 static bool claim(struct pm_pool *pool, uint64_t *remote) {
     PM_ASSERT((*remote & PM_REMOTE_OWNED) == 0);
     const uint64_t owned = (*remote & ~PM_REMOTE_WAITING) | PM_REMOTE_OWNED;
-    return __atomic_compare_exchange_n(&pool->shared.remote, remote, owned, false, __ATOMIC_ACQUIRE,
+    return __atomic_compare_exchange_n(&pool->remote.word, remote, owned, false, __ATOMIC_ACQUIRE,
                                        __ATOMIC_RELAXED);
 }
 
@@ -147,7 +147,7 @@ static struct pm_pool *take_abandoned(struct pm_heap *heap, pm_class class) {
     struct pm_pool *taken = NULL;
     pm_lock(&abandoned->lock);
     PM_LIST_EACH(link, &abandoned->pools) {
-        uint64_t remote = pm_get(&pool_of_link(link)->shared.remote);
+        uint64_t remote = pm_get(&pool_of_link(link)->remote.word);
         // A pool that a free has claimed is taken off the list by that free.
         while (!(remote & PM_REMOTE_OWNED) && taken == NULL) {
             if (claim(pool_of_link(link), &remote)) {
@@ -178,7 +178,7 @@ static bool replenish(struct pm_pool *pool) {
 static void give_back_freed(struct pm_heap *heap, pm_class class) {
     PM_LIST_EACH(link, &heap->bin[class]) {
         struct pm_pool *const pool = pool_of_link(link);
-        if (pm_get(&pool->shared.remote) >> PM_REMOTE_COUNT_SHIFT == pool->owned.used) {
+        if (pm_get(&pool->remote.word) >> PM_REMOTE_COUNT_SHIFT == pool->owned.used) {
             pm_list_remove(&pool->owned.link);
             collect(pool);
             pm_arena_give_back(pool);
@@ -272,7 +272,7 @@ static void abandon(struct pm_pool *pool) {
             break;
         }
         remote = PM_REMOTE_OWNED;
-    } while (!__atomic_compare_exchange_n(&pool->shared.remote, &remote, PM_REMOTE_WAITING, false,
+    } while (!__atomic_compare_exchange_n(&pool->remote.word, &remote, PM_REMOTE_WAITING, false,
                                           __ATOMIC_RELEASE, __ATOMIC_RELAXED));
     pm_unlock(&abandoned->lock);
     if (empty) {
@@ -320,9 +320,11 @@ static bool push_remote(struct pm_pool *pool, uintptr_t block, uint64_t *remote)
     const uint64_t pushed = (*remote & ~PM_REMOTE_LIST_MASK) + PM_REMOTE_ONE + block;
     struct pm_heap *const owner = pm_get(&pool->shared.owner);
     const pm_class class = pm_get(&pool->shared.class);
-    const bool last = pushed >> PM_REMOTE_COUNT_SHIFT >= pm_get(&pool->owned.used);
+    // A pool that its owner allocates from need not be told of; and the owner writes its line all the time.
+    const bool last = pm_get(&pool->shared.state) != PM_POOL_CURRENT &&
+                      pushed >> PM_REMOTE_COUNT_SHIFT >= pm_get(&pool->owned.used);
     pm_link_write(block, *remote & PM_REMOTE_LIST_MASK, pool->shared.key);
-    if (!__atomic_compare_exchange_n(&pool->shared.remote, remote, pushed, false, __ATOMIC_RELEASE,
+    if (!__atomic_compare_exchange_n(&pool->remote.word, remote, pushed, false, __ATOMIC_RELEASE,
                                      __ATOMIC_ACQUIRE)) {
         return false;
     }
@@ -334,7 +336,7 @@ static bool push_remote(struct pm_pool *pool, uintptr_t block, uint64_t *remote)
 
 // Frees a block of a pool that another heap owns, or none.
 static void free_remote(struct pm_heap *heap, struct pm_pool *pool, uintptr_t block) {
-    uint64_t remote = __atomic_load_n(&pool->shared.remote, __ATOMIC_ACQUIRE);
+    uint64_t remote = __atomic_load_n(&pool->remote.word, __ATOMIC_ACQUIRE);
     do {
         while (!(remote & PM_REMOTE_OWNED)) {
             // While it waits, a pool's count of used blocks stays. Its last block is not pushed: who
@@ -353,7 +355,7 @@ static void free_remote(struct pm_heap *heap, struct pm_pool *pool, uintptr_t bl
 bool pm_heap_push_remote(void *at, unsigned bits) {
     struct pm_pool *const pool = pm_pool_of(at, bits);
     const uintptr_t block = (uintptr_t)at;
-    uint64_t remote = __atomic_load_n(&pool->shared.remote, __ATOMIC_ACQUIRE);
+    uint64_t remote = __atomic_load_n(&pool->remote.word, __ATOMIC_ACQUIRE);
     const struct pm_heap *const owner = pm_get(&pool->shared.owner);
     if (owner == PM_OWNER_ARENA || owner == pm_thread.heap ||
         !pm_pool_has_block(pool, block & (PM_POOL_BYTES(bits) - 1)) ||
@@ -396,7 +398,7 @@ static bool is_free(const struct pm_pool *pool, uintptr_t block) {
         return false;
     }
     return list_leads_to(pool, pm_get(&pool->owned.list), block) ||
-           list_leads_to(pool, pm_get(&pool->shared.remote) & PM_REMOTE_LIST_MASK, block);
+           list_leads_to(pool, pm_get(&pool->remote.word) & PM_REMOTE_LIST_MASK, block);
 }
 
 enum pm_verdict pm_heap_prove(const void *at, unsigned bits) {

@@ -10,8 +10,9 @@
 //     slot start                                                             slot end
 //     | head | header 1 | header 2 | ... |  pool 1  |  pool 2  | ... |  last pool  |page|
 //
-// A header has two cache lines: one that only the owner of the pool writes and reads in its fast
-// paths, and one that all threads read and others' frees write.
+// A header has three cache lines in use: one that only the owner of the pool writes and reads in its
+// fast paths, one that all threads read and that changes with the pool's class or owner only, and one
+// that others' frees write.
 //
 // States, and the functions that change them:
 //
@@ -89,7 +90,7 @@ struct pm_pool_owned {
     uint64_t reserved[2];
 };
 
-// Read by every free, rarely written but for `remote`.
+// Read by every free, rarely written.
 struct pm_pool_shared {
     struct pm_heap *owner; // relaxed; a thread finds its own heap here only while that is true
     uint64_t key;          // links of the free lists are xored with it
@@ -99,19 +100,27 @@ struct pm_pool_shared {
     uint8_t state; // enum pm_pool_state
     uint8_t bits;  // pool size
     uint8_t unused;
-    uint64_t remote;      // the remote word
     uint64_t serial;      // how often the pool was taken; makes keys differ
     struct pm_heap *home; // the heap that had it last; a hint, never followed
-    uint64_t reserved;
+    uint64_t reserved[2];
+};
+
+// Written by frees of threads that are not the owner.
+struct pm_pool_remote {
+    uint64_t word; // the remote word
+    uint64_t reserved[7];
 };
 
 struct pm_pool {
     struct pm_pool_owned owned;
     struct pm_pool_shared shared;
+    struct pm_pool_remote remote;
+    uint64_t reserved[8]; // headers are a power of two apart
 };
 
 _Static_assert(sizeof(struct pm_pool_owned) == PM_LINE_BYTES, "the owner's line is one line");
 _Static_assert(sizeof(struct pm_pool_shared) == PM_LINE_BYTES, "the shared line is one line");
+_Static_assert(sizeof(struct pm_pool_remote) == PM_LINE_BYTES, "the remote line is one line");
 
 // The arena's own fields, where pool 0's first line would be; under the arenas' lock.
 struct pm_arena_head {
@@ -128,6 +137,8 @@ struct pm_arena {
     struct pm_arena_head head;
     // Refuses every address in the place of pool 0 by the checks that all pools have.
     struct pm_pool_shared none;
+    struct pm_pool_remote none_remote;
+    uint64_t reserved[8];
     struct pm_pool pool[]; // pool i stands at i - 1
 };
 

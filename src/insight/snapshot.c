@@ -56,7 +56,7 @@ static void count_pool(struct walk *walk, const struct pm_pool *pool, size_t byt
     }
     const size_t end = pm_min(pool->owned.end, bytes), carved = pm_min(pool->shared.carved, end);
     const size_t others =
-        (state == PM_POOL_CURRENT) + (pool->shared.remote >> PM_REMOTE_COUNT_SHIFT);
+        (state == PM_POOL_CURRENT) + (pool->remote.word >> PM_REMOTE_COUNT_SHIFT);
     const size_t used = pool->owned.used > others ? pool->owned.used - others : 0;
     const size_t live = pm_min(used, carved / size);
     balance->blocks_in_use += live * size;

@@ -103,7 +103,7 @@ TEST(a_full_pool_leaves_its_heap_and_its_first_free_brings_it_back) {
     CHECK(pool->shared.state == PM_POOL_CURRENT && pool->shared.owner == pm_thread.heap);
     take_pool(second);
     CHECK(pool->shared.state == PM_POOL_FULL && pool->shared.owner == PM_OWNER_NOBODY);
-    CHECK(pool->shared.remote == 0 && pool->owned.used == POOL_BLOCKS);
+    CHECK(pool->remote.word == 0 && pool->owned.used == POOL_BLOCKS);
     AUDIT();
     pm_free(first[10]);
     CHECK(pool->shared.state == PM_POOL_LISTED && pool->shared.owner == pm_thread.heap);
@@ -133,28 +133,49 @@ TEST(a_pool_that_loses_its_last_block_goes_back) {
     CHECK(taken() == before - 1, "the current pool stays");
 }
 
-TEST(the_fullest_of_the_first_few_is_served_first) {
-    enum { POOLS = PM_PICK_LOOK };
-    static char *blocks[POOLS + 1][POOL_BLOCKS];
-    for (unsigned i = 0; i <= POOLS; i++) {
-        take_pool(blocks[i]);
+static char *pools[PM_PICK_LOOK + 1][POOL_BLOCKS];
+
+// Full pools, of which all but the last lose some blocks, so that they wait in this order.
+static void lose(const unsigned lost[PM_PICK_LOOK]) {
+    for (unsigned i = 0; i <= PM_PICK_LOOK; i++) {
+        take_pool(pools[i]);
     }
-    // Pool i loses this many blocks.
-    static const unsigned lost[] = { 9, 3, 20, 5 };
-    _Static_assert(sizeof lost / sizeof *lost == POOLS, "a number for each");
-    for (unsigned i = 0; i < POOLS; i++) {
+    for (unsigned i = 0; i < PM_PICK_LOOK; i++) {
         for (unsigned j = 0; j < lost[i]; j++) {
-            pm_free(blocks[i][j]);
+            pm_free(pools[i][j]);
         }
     }
     AUDIT();
-    static const unsigned order[] = { 1, 3, 0, 2 };
-    for (unsigned i = 0; i < POOLS; i++) {
+}
+
+static void expect_order(const unsigned order[PM_PICK_LOOK], const unsigned lost[PM_PICK_LOOK]) {
+    for (unsigned i = 0; i < PM_PICK_LOOK; i++) {
         for (unsigned j = 0; j < lost[order[i]]; j++) {
-            CHECK(pool_of(take(BLOCK)) == pool_of(blocks[order[i]][0]), "%u of pool %u", j, i);
+            CHECK(pool_of(take(BLOCK)) == pool_of(pools[order[i]][0]), "%u of pool %u", j, i);
         }
         AUDIT();
     }
+}
+
+TEST(of_pools_half_in_use_the_longest_waiting_is_served_first) {
+    static const unsigned lost[] = { 9, 3, 20, 5 }, order[] = { 0, 1, 2, 3 };
+    lose(lost);
+    expect_order(order, lost);
+}
+
+TEST(of_sparse_pools_the_fullest_of_the_first_few_is_served_first) {
+    static const unsigned lost[] = { POOL_BLOCKS - 2, POOL_BLOCKS - 9, POOL_BLOCKS - 1,
+                                     POOL_BLOCKS - 5 };
+    static const unsigned order[] = { 1, 3, 0, 2 };
+    lose(lost);
+    expect_order(order, lost);
+}
+
+TEST(a_sparse_pool_waits_behind_one_half_in_use) {
+    static const unsigned lost[] = { POOL_BLOCKS - 2, 3, POOL_BLOCKS - 1, 5 };
+    static const unsigned order[] = { 1, 3, 0, 2 };
+    lose(lost);
+    expect_order(order, lost);
 }
 
 TEST(an_empty_request_is_a_block) {

@@ -28,7 +28,7 @@ static char *take(size_t n) {
 }
 
 static size_t remote_count(const struct pm_pool *pool) {
-    return pm_get(&pool->shared.remote) >> PM_REMOTE_COUNT_SHIFT;
+    return pm_get(&pool->remote.word) >> PM_REMOTE_COUNT_SHIFT;
 }
 
 struct blocks {

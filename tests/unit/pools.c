@@ -22,13 +22,13 @@ struct pm_pool *pools_take(size_t n, bool whole) {
         }
     } while ((whole || pool->owned.used == 0) && pm_pool_carve(pool));
     pm_set(&pool->shared.state, PM_POOL_FULL);
-    pm_set(&pool->shared.remote, 0);
+    pm_set(&pool->remote.word, 0);
     return pool;
 }
 
 void pools_give(struct pm_pool *pool) {
     const size_t size = pm_classes[pool->shared.class].size;
-    pm_set(&pool->shared.remote, PM_REMOTE_OWNED);
+    pm_set(&pool->remote.word, PM_REMOTE_OWNED);
     for (size_t offset = pool->shared.carved; offset > 0; offset -= size) {
         CHECK(pm_pool_push(pool, pm_pool_base(pool) + offset - size) == (offset == size));
     }
