@@ -189,6 +189,17 @@ static bool fits_in_place(void *block, size_t size, size_t n) {
     }
 }
 
+// True for a large block that grows in small steps: room behind its new place spares it the next moves.
+static bool is_appended_to(size_t size, size_t n) {
+    return n > size && n - size <= size / 4 && n > PM_MEDIUM_MAX && n <= pm_run_max(PM_RUNS_LARGE);
+}
+
+static void *growing_block(size_t n) {
+    const bool small = n <= pm_run_max(PM_RUNS_SMALL);
+    bool clean;
+    return pm_run_malloc_growing(&pm_runs[small ? PM_RUNS_SMALL : PM_RUNS_LARGE], n, &clean);
+}
+
 static void *default_realloc(void *block, size_t n, enum pm_verdict *verdict) {
     const size_t size = default_usable_size(block, verdict);
     if (*verdict != PM_DONE && *verdict != PM_LIBCS) {
@@ -206,7 +217,10 @@ static void *default_realloc(void *block, size_t n, enum pm_verdict *verdict) {
             }
         }
         // Also when the OS could not move the pages, as where the program has split the mapping.
-        moved = default_malloc(n, false);
+        moved = is_appended_to(size, n) ? growing_block(n) : NULL;
+        if (moved == NULL) {
+            moved = default_malloc(n, false);
+        }
         if (moved == NULL && n <= size) {
             return block;
         }

@@ -180,17 +180,24 @@ static void *use_run(struct pm_runs *runs, struct pm_run *run, size_t count, siz
     return address_of(runs, arena, unit);
 }
 
+// A run of `count` units, cut out of the shortest free run of at least `room`; NULL when there is none.
+static void *take_run(struct pm_runs *runs, size_t count, size_t room, size_t align, bool *clean) {
+    void *at = NULL;
+    pm_lock(&runs->lock);
+    struct pm_run *const run = best_fit(runs, room);
+    if (run != NULL) {
+        at = use_run(runs, run, count, align, clean);
+    }
+    pm_unlock(&runs->lock);
+    return at;
+}
+
 void *pm_run_malloc(struct pm_runs *runs, size_t n, size_t align, bool *clean) {
     const size_t count = units_for(runs, n);
     align = pm_max(align, (size_t)1 << runs->unit_bits);
+    const size_t room = count + (align >> runs->unit_bits) - 1;
     for (;;) {
-        void *at = NULL;
-        pm_lock(&runs->lock);
-        struct pm_run *const run = best_fit(runs, count + (align >> runs->unit_bits) - 1);
-        if (run != NULL) {
-            at = use_run(runs, run, count, align, clean);
-        }
-        pm_unlock(&runs->lock);
+        void *const at = take_run(runs, count, room, align, clean);
         if (at != NULL) {
             return at;
         }
@@ -201,6 +208,12 @@ void *pm_run_malloc(struct pm_runs *runs, size_t n, size_t align, bool *clean) {
         }
         add_arena(runs, arena);
     }
+}
+
+void *pm_run_malloc_growing(struct pm_runs *runs, size_t n, bool *clean) {
+    const size_t count = units_for(runs, n);
+    void *const at = take_run(runs, count, 2 * count, (size_t)1 << runs->unit_bits, clean);
+    return at != NULL ? at : pm_run_malloc(runs, n, PM_BLOCK_ALIGN, clean);
 }
 
 // What to purge: the oldest resident free runs, while they exceed `keep` units or are older than the

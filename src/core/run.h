@@ -80,6 +80,9 @@ PM_INLINE size_t pm_run_max(enum pm_runs_kind kind) {
 // at most pm_run_max where it is larger than a unit), or NULL. *clean tells whether it reads as zero.
 void *pm_run_malloc(struct pm_runs *runs, size_t n, size_t align, bool *clean);
 
+// The same for a run that will grow: at the head of a free run twice as long, where there is one.
+void *pm_run_malloc_growing(struct pm_runs *runs, size_t n, bool *clean);
+
 // Frees the run that starts at `at`, an address in a run arena of the kind.
 enum pm_verdict pm_run_free(struct pm_runs *runs, void *at);
 

@@ -110,6 +110,25 @@ TEST(the_best_fit_is_taken) {
     CHECK(runs->count == 1);
 }
 
+TEST(a_run_that_will_grow_gets_room_behind_it_where_there_is_any) {
+    bool clean;
+    char *const tight = take(6), *const between = take(1), *const roomy = take(8), *const end = take(1);
+    char *const rest = take(PM_RUN_UNITS_MAX), *const last = take(UNITS - 16 - PM_RUN_UNITS_MAX);
+    give(tight);
+    give(roomy);
+    char *const growing = pm_run_malloc_growing(runs, 4 * unit, &clean);
+    CHECK(growing == roomy && size_of(growing) == 4 * unit);
+    CHECK(pm_run_resize(runs, growing, 8 * unit) && !pm_run_resize(runs, growing, 9 * unit));
+    CHECK(pm_run_malloc_growing(runs, 4 * unit, &clean) == tight, "no room: the best fit");
+    AUDIT();
+    give(growing);
+    give(tight);
+    give(between);
+    give(end);
+    give(rest);
+    give(last);
+}
+
 TEST(neighbours_join_in_every_order) {
     static const unsigned lengths[] = { 3, 1, 7, 2 };
     for (unsigned order = 0; order < 24; order++) {
