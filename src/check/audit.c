@@ -121,7 +121,7 @@ static void audit_arenas(struct audit *audit, const struct pm_arenas *arenas) {
     size_t count = 0, empty = 0, taken = 0, resident = 0;
     PM_LIST_EACH(link, &arenas->every) {
         struct pm_arena *const arena = PM_LIST_ENTRY(link, struct pm_arena, head.every);
-        const unsigned free = (unsigned)__builtin_popcountl(arena->head.free);
+        const unsigned free = pm_count_bits(arena->head.free);
         check(audit, on_list(&arenas->by_free[free], &arena->head.link),
               "an arena is listed by its number of free pools", arena);
         check(audit, free == 0 || (arenas->filled >> (free - 1) & 1) != 0,

@@ -48,7 +48,7 @@ static uint64_t pool_bit(const struct pm_pool *pool) {
 }
 
 static unsigned free_count(const struct pm_arena *arena) {
-    return (unsigned)__builtin_popcountl(arena->head.free);
+    return pm_count_bits(arena->head.free);
 }
 
 static bool is_empty(const struct pm_arena *arena) {

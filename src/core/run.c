@@ -73,7 +73,7 @@ static uint64_t dirty_mask(size_t w, size_t unit, size_t count) {
 static size_t count_dirty(const struct pm_run_arena *arena, size_t unit, size_t count) {
     size_t dirty = 0;
     for (size_t w = unit / 64; w <= (unit + count - 1) / 64; w++) {
-        dirty += (size_t)__builtin_popcountl(arena->dirty[w] & dirty_mask(w, unit, count));
+        dirty += pm_count_bits(arena->dirty[w] & dirty_mask(w, unit, count));
     }
     return dirty;
 }
@@ -85,13 +85,15 @@ static void set_dirty(struct pm_run_arena *arena, size_t unit, size_t count, boo
     }
 }
 
-// Puts a free run that has no free neighbour on the lists. The units' states are FREE already.
+// Puts a free run that has no free neighbour on the lists; `resident` is its count of dirty units. The
+// units' states are FREE already.
 static void list_free(struct pm_runs *runs, struct pm_run_arena *arena, size_t unit, size_t count,
-                      uint32_t now) {
+                      size_t resident, uint32_t now) {
     struct pm_run *const run = &arena->run[unit];
     run->units = arena->run[unit + count - 1].units = (uint32_t)count;
     run->freed_at = now;
-    run->resident = (uint32_t)count_dirty(arena, unit, count);
+    PM_ASSERT(resident == count_dirty(arena, unit, count));
+    run->resident = (uint32_t)resident;
     pm_list_push_front(&runs->fit[count], &run->fit);
     runs->filled[count / 64] |= UINT64_C(1) << (count % 64);
     if (run->resident != 0) {
@@ -119,17 +121,20 @@ static void free_units(struct pm_runs *runs, struct pm_run_arena *arena, size_t 
                        uint32_t now) {
     set_states(arena, unit, count, PM_UNIT_FREE);
     const size_t after = unit + count;
+    size_t resident = count_dirty(arena, unit, count);
     if (after < PM_ARENA_UNITS && arena->state[after] == PM_UNIT_FREE) {
         unlist_free(runs, &arena->run[after]);
         count += arena->run[after].units;
+        resident += arena->run[after].resident;
     }
     if (unit > 1 && arena->state[unit - 1] == PM_UNIT_FREE) {
         const size_t before = unit - arena->run[unit - 1].units;
         unlist_free(runs, &arena->run[before]);
         count += unit - before;
+        resident += arena->run[before].resident;
         unit = before;
     }
-    list_free(runs, arena, unit, count, now);
+    list_free(runs, arena, unit, count, resident, now);
 }
 
 // The shortest free run of at least `count` units; NULL when there is none.
@@ -151,7 +156,8 @@ static void add_arena(struct pm_runs *runs, struct pm_run_arena *arena) {
     pm_lock(&runs->lock);
     pm_list_push_back(&runs->every, &arena->every);
     runs->count++;
-    list_free(runs, arena, 1, PM_ARENA_UNITS - 1, 0);
+    const size_t count = PM_ARENA_UNITS - 1;
+    list_free(runs, arena, 1, count, count_dirty(arena, 1, count), 0);
     pm_unlock(&runs->lock);
 }
 
@@ -162,14 +168,18 @@ static void *use_run(struct pm_runs *runs, struct pm_run *run, size_t count, siz
     const size_t start = (size_t)(run - arena->run), length = run->units;
     const size_t unit = pm_round_up(start, pm_max(align >> runs->unit_bits, 1));
     const uint32_t freed_at = run->freed_at;
+    const size_t dirty = count_dirty(arena, unit, count);
+    size_t resident = run->resident - dirty;
     unlist_free(runs, run);
     if (unit > start) {
-        list_free(runs, arena, start, unit - start, freed_at);
+        const size_t before = count_dirty(arena, start, unit - start);
+        list_free(runs, arena, start, unit - start, before, freed_at);
+        resident -= before;
     }
     if (unit + count < start + length) {
-        list_free(runs, arena, unit + count, start + length - unit - count, freed_at);
+        const size_t rest = start + length - unit - count;
+        list_free(runs, arena, unit + count, rest, resident, freed_at);
     }
-    const size_t dirty = count_dirty(arena, unit, count);
     pm_keep_missed(&runs->keep, (count - dirty) << runs->unit_bits);
     *clean = dirty == 0;
     set_dirty(arena, unit, count, true);
