@@ -43,29 +43,21 @@ static struct pm_abandoned *abandoned_of(const struct pm_pool *pool) {
     return &pm_heaps.abandoned[pool->shared.class];
 }
 
-// Takes the remote list. With an empty free list it becomes the free list as it is; otherwise its
-// last block is linked to the free list, found in `count` steps. A damaged link on the way is left as
-// it is, so that the malloc which comes to it can tell; what was on the free list is lost then.
+static uint32_t remote_count(const struct pm_pool *pool) {
+    return (uint32_t)(pm_get(&pool->remote.word) >> PM_REMOTE_COUNT_SHIFT);
+}
+
+// Makes the remote list the free list, which is empty, or of no use since every block of the pool is free.
+// So no block is touched: the two lists are never joined.
 static void collect(struct pm_pool *pool) {
     if (pm_get(&pool->remote.word) == PM_REMOTE_OWNED) {
         return;
     }
     const uint64_t taken =
         __atomic_exchange_n(&pool->remote.word, PM_REMOTE_OWNED, __ATOMIC_ACQUIRE);
-    const uintptr_t first = taken & PM_REMOTE_LIST_MASK;
     const uint32_t count = (uint32_t)(taken >> PM_REMOTE_COUNT_SHIFT);
-    if (pool->owned.list != 0) {
-        uintptr_t last = first, next = pm_link_read(last, pool->owned.key);
-        for (uint32_t i = 1; i < count && next != 0 && pm_link_sound(next, last, pool->shared.bits);
-             i++) {
-            last = next;
-            next = pm_link_read(last, pool->owned.key);
-        }
-        if (next == 0) {
-            pm_link_write(last, pool->owned.list, pool->owned.key);
-        }
-    }
-    pm_set(&pool->owned.list, first);
+    PM_ASSERT(pool->owned.list == 0 || count == pool->owned.used);
+    pm_set(&pool->owned.list, taken & PM_REMOTE_LIST_MASK);
     pm_add(&pool->owned.used, -count);
 }
 
@@ -90,7 +82,9 @@ static void set_current(struct pm_heap *heap, struct pm_pool *pool) {
     set_state(pool, PM_POOL_CURRENT);
     pm_set(&pool->shared.home, heap);
     pm_add(&pool->owned.used, 1);
-    collect(pool);
+    if (pool->owned.list == 0) {
+        collect(pool);
+    }
     set_lanes(heap, pool->shared.class, pool);
 }
 
@@ -178,7 +172,7 @@ static bool replenish(struct pm_pool *pool) {
 static void give_back_freed(struct pm_heap *heap, pm_class class) {
     PM_LIST_EACH(link, &heap->bin[class]) {
         struct pm_pool *const pool = pool_of_link(link);
-        if (pm_get(&pool->remote.word) >> PM_REMOTE_COUNT_SHIFT == pool->owned.used) {
+        if (remote_count(pool) == pool->owned.used) {
             pm_list_remove(&pool->owned.link);
             collect(pool);
             pm_arena_give_back(pool);
@@ -258,24 +252,24 @@ bool pm_heap_pool_emptied(struct pm_pool *pool) {
 // An owned pool, off its bin and its lanes -> ABANDONED or FREE.
 static void abandon(struct pm_pool *pool) {
     struct pm_abandoned *const abandoned = abandoned_of(pool);
-    uint64_t remote;
     pm_lock(&abandoned->lock);
     set_state(pool, PM_POOL_ABANDONED);
     list_abandoned(pool);
     pm_set(&pool->shared.owner, PM_OWNER_NOBODY);
+    uint64_t remote = pm_get(&pool->remote.word);
     bool empty;
     do {
-        collect(pool);
-        empty = pool->owned.used == 0;
+        empty = remote >> PM_REMOTE_COUNT_SHIFT == pool->owned.used;
         if (empty) {
             unlist_abandoned(pool);
             break;
         }
-        remote = PM_REMOTE_OWNED;
-    } while (!__atomic_compare_exchange_n(&pool->remote.word, &remote, PM_REMOTE_WAITING, false,
+    } while (!__atomic_compare_exchange_n(&pool->remote.word, &remote,
+                                          (remote & ~PM_REMOTE_OWNED) | PM_REMOTE_WAITING, false,
                                           __ATOMIC_RELEASE, __ATOMIC_RELAXED));
     pm_unlock(&abandoned->lock);
     if (empty) {
+        collect(pool);
         pm_arena_give_back(pool);
     }
 }
@@ -297,14 +291,15 @@ static bool adopt(struct pm_heap *heap, struct pm_pool *pool, uintptr_t block, u
         unlist_abandoned(pool);
         pm_unlock(&abandoned->lock);
     }
+    // From now on others tell this heap when they seem to have freed the last block.
+    pm_set(&pool->shared.owner, heap);
     pm_pool_push(pool, block);
-    collect(pool);
-    if (pool->owned.used == 0) {
+    if (remote_count(pool) == pool->owned.used) {
+        collect(pool);
         pm_arena_give_back(pool);
     } else if (pm_get(&pool->shared.home) == heap || pm_list_empty(bin)) {
         set_state(pool, PM_POOL_LISTED);
         pm_set(&pool->shared.home, heap);
-        pm_set(&pool->shared.owner, heap);
         pm_list_push_back(bin, &pool->owned.link);
     } else {
         abandon(pool);
@@ -509,11 +504,10 @@ void pm_heap_trim(struct pm_heap *heap) {
     pm_lock(&heap->lock);
     for (unsigned class = 0; class < PM_CLASS_COUNT; class ++) {
         struct pm_pool *const pool = current_of(heap, (pm_class) class);
-        if (pool != PM_NO_POOL) {
+        if (pool != PM_NO_POOL && remote_count(pool) + 1 == pool->owned.used) {
+            drop_current(heap, (pm_class) class);
             collect(pool);
-        }
-        if (pool->owned.used == 1) {
-            pm_arena_give_back(drop_current(heap, (pm_class) class));
+            pm_arena_give_back(pool);
         }
         give_back_freed(heap, (pm_class) class);
     }

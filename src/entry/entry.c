@@ -198,8 +198,7 @@ PM_NOINLINE void pm_free_miss(void *at) {
     if (kind == PM_SLOT_SMALL && pm_heap_push_remote(at, PM_SMALL_POOL_BITS)) {
         return;
     }
-    if (kind == PM_SLOT_MEDIUM &&
-        (pm_fast_push(at, PM_MEDIUM_POOL_BITS) || pm_heap_push_remote(at, PM_MEDIUM_POOL_BITS))) {
+    if (kind == PM_SLOT_MEDIUM && pm_heap_push_remote(at, PM_MEDIUM_POOL_BITS)) {
         return;
     }
     if (at != NULL) {

@@ -86,7 +86,11 @@ PM_INLINE void *pm_fast_malloc(size_t n) {
 
 // True: done. False: nothing was changed.
 PM_INLINE bool pm_fast_free(void *at) {
-    return PM_LIKELY(pm_map_kind(at) == PM_SLOT_SMALL) && pm_fast_push(at, PM_SMALL_POOL_BITS);
+    const enum pm_slot_kind kind = pm_map_kind(at);
+    if (PM_LIKELY(kind == PM_SLOT_SMALL)) {
+        return pm_fast_push(at, PM_SMALL_POOL_BITS);
+    }
+    return kind == PM_SLOT_MEDIUM && pm_fast_push(at, PM_MEDIUM_POOL_BITS);
 }
 
 #endif
