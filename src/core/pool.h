@@ -211,6 +211,8 @@ PM_INLINE uintptr_t pm_pool_pop(struct pm_pool *pool, unsigned bits) {
     if (PM_UNLIKELY(!pm_link_sound(next, block, bits))) {
         return 0;
     }
+    // The next malloc reads it; another thread may have written it last.
+    __builtin_prefetch((const void *)next, 1);
     pm_set(&pool->owned.list, next);
     pm_signal_fence();
     pm_count_up(&pool->owned.used);
