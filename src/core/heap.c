@@ -47,8 +47,8 @@ static uint32_t remote_count(const struct pm_pool *pool) {
     return (uint32_t)(pm_get(&pool->remote.word) >> PM_REMOTE_COUNT_SHIFT);
 }
 
-// Makes the remote list the free list, which is empty, or of no use since every block of the pool is free.
-// So no block is touched: the two lists are never joined.
+// Makes the remote list the free list, which is empty, or of no use since every block of the pool
+// is free. So no block is touched: the two lists are never joined.
 static void collect(struct pm_pool *pool) {
     if (pm_get(&pool->remote.word) == PM_REMOTE_OWNED) {
         return;
@@ -82,9 +82,6 @@ static void set_current(struct pm_heap *heap, struct pm_pool *pool) {
     set_state(pool, PM_POOL_CURRENT);
     pm_set(&pool->shared.home, heap);
     pm_add(&pool->owned.used, 1);
-    if (pool->owned.list == 0) {
-        collect(pool);
-    }
     set_lanes(heap, pool->shared.class, pool);
 }
 

@@ -72,8 +72,8 @@ bool pm_life_begin_thread(void) {
     return true;
 }
 
-// Calls `act` for every lock but that of the heaps, in the order of ranks. The lock of the heaps is held, or nobody
-// else is there: it keeps the list of heaps as it is.
+// Calls `act` for every lock but that of the heaps, in the order of ranks. The lock of the heaps is
+// held, or nobody else is there: it keeps the list of heaps as it is.
 static void for_all_lower_locks(void (*act)(struct pm_lock *)) {
     act(&pm_ended_lock);
     PM_LIST_EACH(link, &pm_heaps.every) {

@@ -78,6 +78,7 @@ PM_INLINE size_t pm_fast_size(const void *at, unsigned bits) {
 
 // A block of at least n bytes, or NULL: not done.
 PM_INLINE void *pm_fast_malloc(size_t n) {
+    // Inside the comparison that pm_lane_of makes, so that the usual sizes make no other.
     if (PM_UNLIKELY(n > PM_LANE_LINEAR_MAX) && n > PM_SMALL_MAX) {
         return NULL;
     }
