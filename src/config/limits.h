@@ -24,6 +24,10 @@
 #define PM_LEAF_SLOTS ((size_t)1 << PM_LEAF_BITS)
 #define PM_LEAF_COUNT ((size_t)1 << (PM_ADDRESS_BITS - PM_SLOT_BITS - PM_LEAF_BITS))
 
+// The window of the map, 4 TiB: most of it below the first mapping, since the kernel maps top down.
+#define PM_WINDOW_LEAVES ((size_t)256)
+#define PM_WINDOW_BELOW  ((size_t)192)
+
 // Size classes: 16 bytes apart to LINEAR_MAX, then eight to a doubling.
 #define PM_LINEAR_MAX 512
 #define PM_SMALL_MAX  8192

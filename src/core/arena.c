@@ -277,7 +277,7 @@ static void set_up(struct pm_pool *pool, pm_class class, unsigned bits) {
     pm_set(&shared->key, key);
     pm_set(&owned->list, 0);
     pm_set(&owned->end, (uint32_t)(room / size * size));
-    pm_set(&shared->carved, 0);
+    pm_pool_set_carved(pool, 0);
     pm_set(&shared->class, class);
     pm_set(&shared->divisor, pm_classes[class].divisor);
     pm_set(&pool->remote.word, PM_REMOTE_OWNED);
@@ -346,7 +346,7 @@ bool pm_pool_carve(struct pm_pool *pool) {
         pm_link_write(block, block + size, pool->owned.key);
     }
     pm_link_write(last, 0, pool->owned.key);
-    pm_set(&pool->shared.carved, (uint32_t)(start + count * size));
+    pm_pool_set_carved(pool, (uint32_t)(start + count * size));
     pm_set(&pool->owned.touched, (uint32_t)pm_max(touched, start + count * size));
     pm_signal_fence();
     pm_set(&pool->owned.list, first);

@@ -8,7 +8,7 @@
 #define CLASS(bytes, first_lane, lane_count)                          \
     {                                                                 \
         .size = (bytes), .lane = (first_lane), .lanes = (lane_count), \
-        .divisor = UINT64_MAX / (bytes) + 1                           \
+        .divisor = (0 - (uint64_t)(bytes)) / (bytes) + 2              \
     }
 
 #define LINEAR(i) CLASS(((i) + 1) * PM_BLOCK_ALIGN, (i) == 0 ? 0 : (i) + 1, (i) == 0 ? 2 : 1)

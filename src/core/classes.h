@@ -32,8 +32,9 @@ struct pm_class_info {
     uint32_t size;    // bytes of a block
     uint8_t lane;     // its first lane
     uint8_t lanes;    // how many it has
-    uint64_t divisor; // 2^64 / size, rounded up: offset * divisor < divisor (modulo 2^64) exactly
-                      // when size divides the offset, for offsets below 2^32
+    // 2^64 / size, rounded down, plus 1. For offsets in a pool, modulo 2^64: offset * divisor < divisor
+    // exactly when size divides the offset, and the products of multiples grow with them.
+    uint64_t divisor;
 };
 
 extern const struct pm_class_info pm_classes[PM_CLASS_COUNT];

@@ -17,19 +17,39 @@ struct pm_map pm_map;
 // places mappings top down. Racing writers are harmless.
 static uintptr_t hint;
 
+#define LEAF_BITS (PM_SLOT_BITS + PM_LEAF_BITS)
+
 static size_t leaf_index(uintptr_t address) {
-    return address >> (PM_SLOT_BITS + PM_LEAF_BITS);
+    return address >> LEAF_BITS;
 }
 
 static size_t slot_index(uintptr_t address) {
     return (address >> PM_SLOT_BITS) & (PM_LEAF_SLOTS - 1);
 }
 
+// Fixes the window around the first mapping. It may reach over both ends of the address space, modulo
+// 2^64; but a start of 0 would mean that there is none yet.
+static void place_window(uintptr_t address) {
+    const uintptr_t first = leaf_index(address) - PM_WINDOW_BELOW;
+    uintptr_t none = 0;
+    __atomic_compare_exchange_n(&pm_map.window_start, &none, (first != 0 ? first : 1) << LEAF_BITS,
+                                false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+}
+
+// The leaf's place in the window, or else zeroed memory of its own; NULL without memory.
+static uint8_t *leaf_place(size_t index) {
+    const uintptr_t ahead = ((uintptr_t)index << LEAF_BITS) - pm_get(&pm_map.window_start);
+    if (PM_LIKELY(ahead >> LEAF_BITS < PM_WINDOW_LEAVES)) {
+        return &pm_map.window[ahead >> PM_SLOT_BITS];
+    }
+    return pm_meta_alloc(PM_LEAF_SLOTS, PM_LINE_BYTES);
+}
+
 // Both tables are published by a compare-and-exchange; a thread that comes second leaves its
 // zeroed memory unused, which is rare enough to lose it.
 static bool prepare_leaf(size_t index, bool huge) {
     if (pm_get(&pm_map.leaf[index]) == 0) {
-        uint8_t *const leaf = pm_meta_alloc(PM_LEAF_SLOTS, PM_LINE_BYTES);
+        uint8_t *const leaf = leaf_place(index);
         if (leaf == NULL) {
             return false;
         }
@@ -54,6 +74,9 @@ bool pm_map_prepare(const void *at, size_t size, bool huge) {
     const uintptr_t first = (uintptr_t)at, last = first + size - 1;
     if (last >> PM_ADDRESS_BITS) {
         return false;
+    }
+    if (PM_UNLIKELY(pm_get(&pm_map.window_start) == 0)) {
+        place_window(first);
     }
     for (size_t index = leaf_index(first); index <= leaf_index(last); index++) {
         if (!prepare_leaf(index, huge && index == leaf_index(first))) {

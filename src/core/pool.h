@@ -94,7 +94,8 @@ struct pm_pool_owned {
 struct pm_pool_shared {
     struct pm_heap *owner; // relaxed; a thread finds its own heap here only while that is true
     uint64_t key;          // links of the free lists are xored with it
-    uint64_t divisor;      // of its class; 0 while the pool has none, which fails every check
+    uint64_t divisor;      // of its class; 0 while the pool has none
+    uint64_t bound;        // carved * divisor; 0 while nothing is carved, which fails every check
     uint32_t carved;       // bytes from the start that were made into blocks
     pm_class class;
     uint8_t state; // enum pm_pool_state
@@ -102,7 +103,7 @@ struct pm_pool_shared {
     uint8_t unused;
     uint64_t serial;      // how often the pool was taken; makes keys differ
     struct pm_heap *home; // the heap that had it last; a hint, never followed
-    uint64_t reserved[2];
+    uint64_t reserved;
 };
 
 // Written by frees of threads that are not the owner.
@@ -193,11 +194,15 @@ PM_INLINE bool pm_link_suspected(uintptr_t block, uint64_t key) {
     return PM_UNLIKELY((upper >> (PM_ADDRESS_BITS - 32)) == 0);
 }
 
-// True when a block of the pool starts at this offset, and was handed out at some time.
+// True when a block of the pool starts at this offset, and was carved. An offset between two blocks
+// makes a product above that of every block.
 PM_INLINE bool pm_pool_has_block(const struct pm_pool *pool, size_t offset) {
-    const uint64_t divisor = pm_get(&pool->shared.divisor);
-    return PM_LIKELY(offset * divisor < divisor) &&
-           PM_LIKELY(offset < pm_get(&pool->shared.carved));
+    return PM_LIKELY(offset * pm_get(&pool->shared.divisor) < pm_get(&pool->shared.bound));
+}
+
+PM_INLINE void pm_pool_set_carved(struct pm_pool *pool, uint32_t carved) {
+    pm_set(&pool->shared.carved, carved);
+    pm_set(&pool->shared.bound, carved * pm_get(&pool->shared.divisor));
 }
 
 // Takes the first block off the list; 0 when there is none or the list is damaged.

@@ -63,6 +63,10 @@ TEST(the_divisor_finds_the_starts_of_blocks_and_nothing_else) {
         const size_t bytes = PM_POOL_BYTES(pm_class_pool_bits((pm_class)class));
         for (size_t offset = 0; offset < bytes; offset++) {
             CHECK((offset * divisor < divisor) == (offset % size == 0), "%zu of %zu", offset, size);
+            // Where only half of the pool is carved.
+            const size_t carved = bytes / 2 / size * size;
+            CHECK((offset * divisor < carved * divisor) == (offset % size == 0 && offset < carved),
+                  "%zu of %zu", offset, size);
         }
     }
 }

@@ -9,6 +9,7 @@
 #include "config/limits.h"
 #include "core/classes.h"
 #include "core/heap.h"
+#include "core/map.h"
 #include "poolmalloc.h"
 
 #include <errno.h>
@@ -54,6 +55,24 @@ static const size_t sizes[] = { 0,     1,      16,      17,      512,      513, 
                                 8192,  8193,   20000,   32768,   32769,    100000,   2 * MIB,
                                 3 * MIB, 10 * MIB, 17 * MIB, 50 * MIB };
 enum { SIZES = sizeof sizes / sizeof *sizes };
+
+// As after the program has mapped so much that later arenas lie far from the first.
+TEST(blocks_outside_the_window_of_the_map_are_freed_and_handed_out_again) {
+    static const size_t sizes_of_pools[] = { 16, 100, 5000, 20000 };
+    for (unsigned i = 0; i < sizeof sizes_of_pools / sizeof *sizes_of_pools; i++) {
+        char *const block = pm_malloc(sizes_of_pools[i]);
+        const uintptr_t start = pm_map.window_start;
+        CHECK(block != NULL && pm_map_kind_near(block) != PM_SLOT_NONE);
+        pm_map.window_start = PM_SLOT_BYTES << PM_LEAF_BITS;
+        CHECK(pm_map_kind_near(block) == PM_SLOT_NONE);
+        pm_free(block);
+        CHECK(pm_malloc(sizes_of_pools[i]) == block);
+        CHECK(pm_malloc_usable_size(block) >= sizes_of_pools[i]);
+        CHECK(pm_realloc(block, sizes_of_pools[i] - 1) == block);
+        pm_free(block);
+        pm_map.window_start = start;
+    }
+}
 
 TEST(success_leaves_errno_alone) {
     for (unsigned maker = 0; maker < MAKERS; maker++) {

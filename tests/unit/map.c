@@ -9,6 +9,7 @@
 #include "core/huge.h"
 #include "core/map.h"
 #include "os/os.h"
+#include "poolmalloc.h"
 
 #include <stdlib.h>
 
@@ -72,6 +73,27 @@ TEST(marking_changes_the_slots_of_the_range_alone) {
             CHECK(pm_map_kind(address(at)) == PM_SLOT_NONE);
         }
     }
+}
+
+TEST(the_window_tells_the_same_as_the_map_where_it_is_and_nothing_elsewhere) {
+    pm_free(pm_malloc(1)); // places it
+    const uintptr_t start = pm_map.window_start, end = start + sizeof pm_map.window * PM_SLOT_BYTES;
+    CHECK(start != 0 && start % LEAF_BYTES == 0);
+    CHECK(PLACE < start || PLACE >= end, "%#lx", start);
+    const uintptr_t places[] = { start, end - PM_SLOT_BYTES, start - PM_SLOT_BYTES, end, PLACE };
+    for (unsigned i = 0; i < sizeof places / sizeof *places; i++) {
+        const bool near = places[i] - start < end - start;
+        if (pm_map_kind(address(places[i])) != PM_SLOT_NONE || places[i] >> PM_ADDRESS_BITS != 0) {
+            continue;
+        }
+        CHECK(pm_map_prepare(address(places[i]), PM_SLOT_BYTES, false));
+        pm_map_mark(address(places[i]), PM_SLOT_BYTES, PM_SLOT_RUNS, PM_SLOT_RUNS);
+        CHECK(pm_map_kind(address(places[i])) == PM_SLOT_RUNS, "%u", i);
+        CHECK(pm_map_kind_near(address(places[i])) == (near ? PM_SLOT_RUNS : PM_SLOT_NONE), "%u", i);
+        pm_map_mark(address(places[i]), PM_SLOT_BYTES, PM_SLOT_NONE, PM_SLOT_NONE);
+    }
+    CHECK(pm_map_kind_near(NULL) == PM_SLOT_NONE);
+    CHECK(pm_map_kind_near(address(UINTPTR_MAX)) == PM_SLOT_NONE);
 }
 
 TEST(every_kind_can_be_told) {

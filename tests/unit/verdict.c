@@ -121,7 +121,7 @@ TEST(what_a_free_pool_never_handed_out_was_never_handed_out) {
         pm_free(blocks[i]);
     }
     CHECK(pool->shared.state == PM_POOL_FREE);
-    pool->shared.carved = 2 * 8192;
+    pm_pool_set_carved(pool, 2 * 8192);
     CHECK(prove((char *)pm_pool_base(pool) + 5 * 8192) == PM_NEVER_HANDED_OUT);
 }
 
