@@ -326,17 +326,20 @@ static bool push_remote(struct pm_pool *pool, uintptr_t block, uint64_t *remote)
     return true;
 }
 
+// Is a block, freed by a thread of this heap, pushed on the remote list? Else the pool is to be adopted:
+// it is FULL, or was the heap's own. While a pool waits, its count of used blocks stays; its last block
+// is not pushed, so that who frees it takes the pool.
+static bool is_pushed(const struct pm_heap *heap, const struct pm_pool *pool, uint64_t remote) {
+    return (remote & PM_REMOTE_OWNED) ||
+           ((remote & PM_REMOTE_WAITING) && pm_get(&pool->shared.home) != heap &&
+            (remote >> PM_REMOTE_COUNT_SHIFT) + 1 != pm_get(&pool->owned.used));
+}
+
 // Frees a block of a pool that another heap owns, or none.
 static void free_remote(struct pm_heap *heap, struct pm_pool *pool, uintptr_t block) {
     uint64_t remote = __atomic_load_n(&pool->remote.word, __ATOMIC_ACQUIRE);
     do {
-        while (!(remote & PM_REMOTE_OWNED)) {
-            // While it waits, a pool's count of used blocks stays. Its last block is not pushed: who
-            // frees it takes the pool.
-            const bool last = (remote >> PM_REMOTE_COUNT_SHIFT) + 1 == pm_get(&pool->owned.used);
-            if ((remote & PM_REMOTE_WAITING) && !last && pm_get(&pool->shared.home) != heap) {
-                break;
-            }
+        while (!is_pushed(heap, pool, remote)) {
             if (adopt(heap, pool, block, &remote)) {
                 return;
             }
@@ -348,13 +351,13 @@ bool pm_heap_push_remote(void *at, unsigned bits) {
     struct pm_pool *const pool = pm_pool_of(at, bits);
     const uintptr_t block = (uintptr_t)at;
     uint64_t remote = __atomic_load_n(&pool->remote.word, __ATOMIC_ACQUIRE);
-    const struct pm_heap *const owner = pm_get(&pool->shared.owner);
-    if (owner == PM_OWNER_ARENA || owner == pm_thread.heap ||
+    const struct pm_heap *const heap = pm_thread.heap, *const owner = pm_get(&pool->shared.owner);
+    if (owner == PM_OWNER_ARENA || owner == heap ||
         !pm_pool_has_block(pool, block & (PM_POOL_BYTES(bits) - 1)) ||
         pm_link_suspected(block, pool->shared.key)) {
         return false;
     }
-    while ((remote & PM_REMOTE_OWNED) != 0) {
+    while (is_pushed(heap, pool, remote)) {
         if (push_remote(pool, block, &remote)) {
             return true;
         }

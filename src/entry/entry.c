@@ -194,9 +194,12 @@ static void release(const char *function, void *at) {
 }
 
 PM_NOINLINE void pm_free_miss(void *at) {
-    const enum pm_slot_kind kind = pm_map_kind(at);
-    if (PM_UNLIKELY(kind != pm_map_kind_near(at)) && pm_fast_free_in(kind, at)) {
-        return;
+    enum pm_slot_kind kind = pm_map_kind_near(at);
+    if (PM_UNLIKELY(kind == PM_SLOT_NONE)) {
+        kind = pm_map_kind(at);
+        if (pm_fast_free_in(kind, at)) {
+            return;
+        }
     }
     if (kind == PM_SLOT_SMALL && pm_heap_push_remote(at, PM_SMALL_POOL_BITS)) {
         return;
