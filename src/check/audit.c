@@ -117,6 +117,16 @@ static void audit_pool(struct audit *audit, const struct pm_arenas *arenas,
     }
 }
 
+static void audit_bins(struct audit *audit, const struct pm_heap *heap) {
+    for (unsigned class = 0; class < PM_CLASS_COUNT; class ++) {
+        uint32_t listed = 0;
+        PM_LIST_EACH(link, &heap->bin[class]) {
+            listed++;
+        }
+        check(audit, listed == heap->listed[class], "listed = pools in the bin", heap);
+    }
+}
+
 static void audit_arenas(struct audit *audit, const struct pm_arenas *arenas) {
     size_t count = 0, empty = 0, taken = 0, resident = 0;
     PM_LIST_EACH(link, &arenas->every) {
@@ -211,6 +221,9 @@ size_t pm_audit(void) {
         pm_lock(&pm_runs[kind].lock);
     }
     pm_lock(&pm_huge_blocks.lock);
+    PM_LIST_EACH(heap, &pm_heaps.every) {
+        audit_bins(&audit, PM_LIST_ENTRY(heap, struct pm_heap, every));
+    }
     for (unsigned kind = 0; kind < PM_ARENAS_COUNT; kind++) {
         audit_arenas(&audit, &pm_arenas[kind]);
     }

@@ -41,6 +41,9 @@ static const struct row rows[] = {
     { "DEEPBIND", NULL, "keep|drop",
       "drop: dlopen ignores RTLD_DEEPBIND, so that libraries opened with it use this malloc",
       CHOICE, offsetof(struct pm_options, deepbind) },
+    { "THP", NULL, "auto|never|always",
+      "transparent huge pages: once the heap is large, not at all, or for all memory", CHOICE,
+      offsetof(struct pm_options, thp) },
 };
 #define ROW_COUNT (sizeof rows / sizeof rows[0])
 

@@ -12,6 +12,7 @@
 
 enum pm_stats_format { PM_STATS_TEXT, PM_STATS_JSON };
 enum pm_deepbind { PM_DEEPBIND_KEEP, PM_DEEPBIND_DROP };
+enum pm_thp { PM_THP_AUTO, PM_THP_NEVER, PM_THP_ALWAYS };
 
 struct pm_options {
     unsigned stats;               // 0 or 1: statistics at exit
@@ -19,6 +20,7 @@ struct pm_options {
     unsigned stats_format;        // enum pm_stats_format
     unsigned help;                // 0 or 1: print the table at start
     unsigned deepbind;            // enum pm_deepbind
+    unsigned thp;                 // enum pm_thp
 };
 
 // What pm_options_read found; the defaults before.

@@ -85,10 +85,29 @@ static void set_current(struct pm_heap *heap, struct pm_pool *pool) {
     set_lanes(heap, pool->shared.class, pool);
 }
 
+// Both under the heap's lock.
+static void list_pool(struct pm_heap *heap, struct pm_pool *pool) {
+    const pm_class class = pool->shared.class;
+    pm_list_push_back(&heap->bin[class], &pool->owned.link);
+    heap->listed[class]++;
+}
+
+static void unlist_pool(struct pm_heap *heap, struct pm_pool *pool) {
+    const pm_class class = pool->shared.class;
+    pm_list_remove(&pool->owned.link);
+    heap->listed[class]--;
+}
+
+static bool is_nearly_full(const struct pm_pool *pool) {
+    const uint32_t in_use = pool->owned.used - remote_count(pool), end = pool->owned.end;
+    return in_use * pm_classes[pool->shared.class].size > end - end / PM_PICK_FREE_MIN;
+}
+
 // The first pool of the bin that is at least half in use, else the fullest of the first few, off the
 // bin: the longest waiting has gathered the most frees, and sparse pools are left to drain. NULL when
-// the bin is empty.
-static struct pm_pool *pick_listed(struct pm_heap *heap, pm_class class) {
+// the bin is empty; unless `any` will do, also when it has several pools and the best is nearly full:
+// with another pool in use, all wait longer and gather more.
+static struct pm_pool *pick_listed(struct pm_heap *heap, pm_class class, bool any) {
     const struct pm_list *const bin = &heap->bin[class];
     struct pm_pool *best = NULL;
     unsigned looked = 0;
@@ -102,9 +121,10 @@ static struct pm_pool *pick_listed(struct pm_heap *heap, pm_class class) {
             break;
         }
     }
-    if (best != NULL) {
-        pm_list_remove(&best->owned.link);
+    if (best == NULL || (!any && heap->listed[class] >= PM_PICK_LOOK && is_nearly_full(best))) {
+        return NULL;
     }
+    unlist_pool(heap, best);
     return best;
 }
 
@@ -170,7 +190,7 @@ static void give_back_freed(struct pm_heap *heap, pm_class class) {
     PM_LIST_EACH(link, &heap->bin[class]) {
         struct pm_pool *const pool = pool_of_link(link);
         if (remote_count(pool) == pool->owned.used) {
-            pm_list_remove(&pool->owned.link);
+            unlist_pool(heap, pool);
             collect(pool);
             pm_arena_give_back(pool);
         }
@@ -198,12 +218,15 @@ static struct pm_pool *refill(struct pm_heap *heap, pm_class class) {
         if (pool != PM_NO_POOL && !detach(heap, pool)) {
             continue;
         }
-        pool = pick_listed(heap, class);
+        pool = pick_listed(heap, class, false);
         if (pool == NULL) {
             pool = take_abandoned(heap, class);
         }
         if (pool == NULL) {
             pool = pm_arena_take(class, heap);
+        }
+        if (pool == NULL) {
+            pool = pick_listed(heap, class, true);
         }
         if (pool == NULL) {
             set_lanes(heap, class, PM_NO_POOL);
@@ -240,7 +263,7 @@ bool pm_heap_pool_emptied(struct pm_pool *pool) {
         return false;
     }
     pm_lock(&heap->lock);
-    pm_list_remove(&pool->owned.link);
+    unlist_pool(heap, pool);
     pm_arena_give_back(pool);
     pm_unlock(&heap->lock);
     return true;
@@ -297,7 +320,7 @@ static bool adopt(struct pm_heap *heap, struct pm_pool *pool, uintptr_t block, u
     } else if (pm_get(&pool->shared.home) == heap || pm_list_empty(bin)) {
         set_state(pool, PM_POOL_LISTED);
         pm_set(&pool->shared.home, heap);
-        pm_list_push_back(bin, &pool->owned.link);
+        list_pool(heap, pool);
     } else {
         abandon(pool);
     }
@@ -523,7 +546,7 @@ static void abandon_all(struct pm_heap *heap) {
         }
         while (!pm_list_empty(&heap->bin[class])) {
             struct pm_pool *const pool = pool_of_link(heap->bin[class].next);
-            pm_list_remove(&pool->owned.link);
+            unlist_pool(heap, pool);
             abandon(pool);
         }
     }

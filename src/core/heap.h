@@ -21,6 +21,7 @@ struct pm_heap {
     struct pm_pool *lane[PM_LANE_COUNT]; // current pools; PM_NO_POOL where there is none
     struct pm_lock lock;
     struct pm_list bin[PM_CLASS_COUNT]; // pools with room, longest waiting first; under `lock`
+    uint32_t listed[PM_CLASS_COUNT];    // pools in the bin; likewise
     struct pm_list every;               // all heaps; under the heaps' lock
     struct pm_list idle;                // heaps of ended threads, to be used again; likewise
     uint64_t freed[PM_CLASS_WORDS]; // classes in whose bin others have freed all of a pool; atomic

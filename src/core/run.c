@@ -11,6 +11,7 @@
 #include "base/bits.h"
 #include "core/clock.h"
 #include "core/map.h"
+#include "core/thp.h"
 #include "os/os.h"
 
 struct pm_runs pm_runs[PM_RUNS_COUNT] = {
@@ -191,9 +192,12 @@ static void *use_run(struct pm_runs *runs, struct pm_run *run, size_t count, siz
 }
 
 // A run of `count` units, cut out of the shortest free run of at least `room`; NULL when there is none.
-static void *take_run(struct pm_runs *runs, size_t count, size_t room, size_t align, bool *clean) {
+// *in_use is set to the units in use before.
+static void *take_run(struct pm_runs *runs, size_t count, size_t room, size_t align, bool *clean,
+                      size_t *in_use) {
     void *at = NULL;
     pm_lock(&runs->lock);
+    *in_use = runs->used_units;
     struct pm_run *const run = best_fit(runs, room);
     if (run != NULL) {
         at = use_run(runs, run, count, align, clean);
@@ -207,7 +211,8 @@ void *pm_run_malloc(struct pm_runs *runs, size_t n, size_t align, bool *clean) {
     align = pm_max(align, (size_t)1 << runs->unit_bits);
     const size_t room = count + (align >> runs->unit_bits) - 1;
     for (;;) {
-        void *const at = take_run(runs, count, room, align, clean);
+        size_t in_use;
+        void *const at = take_run(runs, count, room, align, clean, &in_use);
         if (at != NULL) {
             return at;
         }
@@ -216,13 +221,17 @@ void *pm_run_malloc(struct pm_runs *runs, size_t n, size_t align, bool *clean) {
         if (arena == NULL) {
             return NULL;
         }
+        if (runs->slot_kind == PM_SLOT_RUNS) {
+            pm_thp_refuse_small(arena, arena_bytes(runs), in_use << runs->unit_bits);
+        }
         add_arena(runs, arena);
     }
 }
 
 void *pm_run_malloc_growing(struct pm_runs *runs, size_t n, bool *clean) {
-    const size_t count = units_for(runs, n);
-    void *const at = take_run(runs, count, 2 * count, (size_t)1 << runs->unit_bits, clean);
+    const size_t count = units_for(runs, n), unit = (size_t)1 << runs->unit_bits;
+    size_t in_use;
+    void *const at = take_run(runs, count, 2 * count, unit, clean, &in_use);
     return at != NULL ? at : pm_run_malloc(runs, n, PM_BLOCK_ALIGN, clean);
 }
 

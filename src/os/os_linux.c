@@ -89,6 +89,10 @@ int pm_os_purge(void *at, size_t size) {
     return (int)call(SYS_madvise, (long)at, (long)size, MADV_DONTNEED, 0, 0, 0);
 }
 
+void pm_os_advise_huge_pages(void *at, size_t size, bool wanted) {
+    call(SYS_madvise, (long)at, (long)size, wanted ? MADV_HUGEPAGE : MADV_NOHUGEPAGE, 0, 0, 0);
+}
+
 int pm_os_resize(void *at, size_t old_size, size_t new_size) {
     const long to = call(SYS_mremap, (long)at, (long)old_size, (long)new_size, 0, 0, 0);
     return failed(to) ? (int)to : 0;

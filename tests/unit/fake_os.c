@@ -30,6 +30,7 @@ int __real_pm_os_move(void *at, size_t old_size, void *to, size_t new_size);
 uint32_t __real_pm_os_clock(void);
 uintptr_t __real_pm_os_break(void);
 void __real_pm_os_wait(uint32_t *word, uint32_t value);
+void __real_pm_os_advise_huge_pages(void *at, size_t size, bool wanted);
 
 void *__wrap_pm_os_map(void *hint, size_t size);
 void *__wrap_pm_os_reserve(size_t size);
@@ -40,6 +41,7 @@ int __wrap_pm_os_move(void *at, size_t old_size, void *to, size_t new_size);
 uint32_t __wrap_pm_os_clock(void);
 uintptr_t __wrap_pm_os_break(void);
 void __wrap_pm_os_wait(uint32_t *word, uint32_t value);
+void __wrap_pm_os_advise_huge_pages(void *at, size_t size, bool wanted);
 
 // True: to be served. Failures are told by tests in which one thread calls.
 static bool served(enum fake_call call) {
@@ -128,4 +130,11 @@ uintptr_t __wrap_pm_os_break(void) {
 void __wrap_pm_os_wait(uint32_t *word, uint32_t value) {
     served(FAKE_WAIT);
     __real_pm_os_wait(word, value);
+}
+
+// A kernel that was told to give none does nothing.
+void __wrap_pm_os_advise_huge_pages(void *at, size_t size, bool wanted) {
+    if (served(wanted ? FAKE_ASK : FAKE_REFUSE)) {
+        __real_pm_os_advise_huge_pages(at, size, wanted);
+    }
 }

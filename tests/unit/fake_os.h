@@ -20,6 +20,8 @@ enum fake_call {
     FAKE_MOVE,
     FAKE_CLOCK,
     FAKE_WAIT,
+    FAKE_ASK,    // for huge pages
+    FAKE_REFUSE, // them
     FAKE_CALL_COUNT
 };
 

@@ -178,6 +178,66 @@ TEST(a_sparse_pool_waits_behind_one_half_in_use) {
     expect_order(order, lost);
 }
 
+enum { TINY = 16, TINY_BLOCKS = 4096, TINY_MIN = TINY_BLOCKS / PM_PICK_FREE_MIN };
+
+// Full pools of tiny blocks of which each has lost one, in front of a full current pool. `lost` gets
+// the free blocks, `next` one that is still in use.
+static void lose_one_each(char *lost[PM_PICK_LOOK], char *next[PM_PICK_LOOK]) {
+    for (unsigned i = 0; i <= PM_PICK_LOOK; i++) {
+        char *block;
+        do {
+            block = take(TINY);
+        } while (pool_of(block)->owned.list != 0 || pool_of(block)->shared.carved < pool_of(block)->owned.end);
+        if (i < PM_PICK_LOOK) {
+            lost[i] = block;
+            next[i] = (char *)pm_pool_base(pool_of(block));
+        }
+    }
+    for (unsigned i = 0; i < PM_PICK_LOOK; i++) {
+        pm_free(lost[i]);
+        CHECK(pool_of(lost[i])->shared.state == PM_POOL_LISTED);
+    }
+    AUDIT();
+}
+
+TEST(nearly_full_pools_wait_where_there_are_several) {
+    char *lost[PM_PICK_LOOK], *next[PM_PICK_LOOK];
+    lose_one_each(lost, next);
+    const size_t before = taken();
+    char *const block = take(TINY);
+    CHECK(taken() == before + 1, "another pool serves meanwhile");
+    while (pool_of(block)->shared.state == PM_POOL_CURRENT) {
+        take(TINY);
+    }
+    CHECK(taken() == before + 2 && pool_of(lost[0])->shared.state == PM_POOL_LISTED);
+    // One of them has gathered enough, and the pool that serves now is used up.
+    for (unsigned i = 1; i < TINY_MIN; i++) {
+        pm_free(next[0] + i * TINY);
+    }
+    char *last;
+    do {
+        last = take(TINY);
+    } while (taken() == before + 2 && pool_of(last) != pool_of(lost[0]));
+    CHECK(pool_of(last) == pool_of(lost[0]) && taken() == before + 2);
+    AUDIT();
+}
+
+TEST(nearly_full_pools_serve_where_there_is_no_memory) {
+    char *lost[PM_PICK_LOOK], *next[PM_PICK_LOOK];
+    lose_one_each(lost, next);
+    fake_fail(FAKE_MAP, 0, FAKE_ALL);
+    while (pm_malloc(PM_SMALL_MAX) != NULL) {
+    }
+    for (unsigned i = 0; i < PM_PICK_LOOK; i++) {
+        CHECK(pm_malloc(TINY) == lost[i], "%u", i);
+    }
+    CHECK(pm_malloc(TINY) == NULL);
+    AUDIT();
+    fake_heal();
+    take(TINY);
+    AUDIT();
+}
+
 TEST(an_empty_request_is_a_block) {
     char *const a = take(0), *const b = take(0);
     CHECK(a != b && pm_malloc_usable_size(a) == 16);

@@ -73,6 +73,20 @@ UNIT_TEST(options, each_row_is_read) {
                { "POOLMALLOC_DEEPBIND=drop", 0, "", 0, 0, PM_DEEPBIND_DROP, NULL });
 }
 
+UNIT_TEST(options, each_word_about_huge_pages_is_read) {
+    static const char *const words[] = { "auto", "never", "always" };
+    for (unsigned i = 0; i < 3; i++) {
+        char variable[32];
+        const char *said;
+        snprintf(variable, sizeof variable, "POOLMALLOC_THP=%s", words[i]);
+        read_one(variable, &said);
+        CHECK(pm_options.thp == i && *said == '\0', "%s: '%s'", words[i], said);
+    }
+    const char *said;
+    read_one("POOLMALLOC_THP=madvise", &said);
+    CHECK(pm_options.thp == PM_THP_AUTO && strstr(said, "bad value 'madvise'") != NULL, "'%s'", said);
+}
+
 UNIT_TEST(options, a_keyed_word_switches_its_variable_on) {
     CHECK_ROWS({ "POOLMALLOC_STATS=file=/p/x.%p.json", 1, "/p/x.%p.json", 0, 0, 0, NULL },
                { "POOLMALLOC_STATS=format=json", 1, "", PM_STATS_JSON, 0, 0, NULL },
@@ -173,7 +187,8 @@ UNIT_TEST(options, what_is_said_of_a_wild_word_is_one_printable_line) {
 UNIT_TEST(options, help_prints_every_row) {
     static const char *const rows[] = { "POOLMALLOC_STATS=0|1 ", "POOLMALLOC_STATS=file=PATH ",
                                         "POOLMALLOC_STATS=format=text|json ",
-                                        "POOLMALLOC_HELP=0|1 ", "POOLMALLOC_DEEPBIND=keep|drop " };
+                                        "POOLMALLOC_HELP=0|1 ", "POOLMALLOC_DEEPBIND=keep|drop ",
+                                        "POOLMALLOC_THP=auto|never|always " };
     enum { ROWS = sizeof rows / sizeof *rows };
     const char *said;
     read_one("POOLMALLOC_HELP=1", &said);

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) the poolmalloc authors
+//
+// core/thp: which memory asks for huge pages, and which refuses them.
+
+#include "fake_os.h"
+#include "pools.h"
+#include "unit.h"
+
+#include "config/options.h"
+#include "core/arena.h"
+#include "poolmalloc.h"
+
+#define TEST(name) UNIT_TEST(thp, name)
+#define MIB ((size_t)1 << 20)
+
+enum {
+    ARENA_POOLS = PM_ARENA_POOLS(PM_SMALL_POOL_BITS) - 1,
+    LARGE_HEAP = PM_THP_FROM >> PM_SMALL_POOL_BITS,  // pools
+    LARGE_HEAP_MEDIUM = PM_THP_FROM >> PM_MEDIUM_POOL_BITS
+};
+
+static struct pm_pool *pools[LARGE_HEAP + 2 * ARENA_POOLS];
+
+// Takes pools of blocks of n bytes until the next one needs another arena.
+static unsigned fill_arena(unsigned count, size_t n) {
+    const struct pm_arenas *const arenas = n > PM_SMALL_MAX ? MEDIUM_ARENAS : SMALL_ARENAS;
+    while (arenas->filled != 0) {
+        pools_take_many(&pools[count++], 1, n, false);
+    }
+    return count;
+}
+
+static unsigned fill_large_heap(size_t n, unsigned pools_of_it) {
+    pools_take_many(pools, pools_of_it, n, false);
+    return fill_arena(pools_of_it, n);
+}
+
+TEST(a_small_heap_refuses_huge_pages_in_arenas) {
+    pools_take_many(pools, ARENA_POOLS + 1, 64, false);
+    CHECK(fake_count(FAKE_REFUSE) == 2 && fake_count(FAKE_ASK) == 0, "two arenas");
+    pools_take_many(pools, 1, 20000, false);
+    CHECK(fake_count(FAKE_REFUSE) == 3 && fake_count(FAKE_ASK) == 0, "medium pools");
+    void *const run = pm_malloc(100000);
+    CHECK(run != NULL && fake_count(FAKE_REFUSE) == 4 && fake_count(FAKE_ASK) == 0, "runs");
+    pm_free(run);
+}
+
+TEST(large_blocks_are_left_to_the_system) {
+    pools_take_many(pools, 1, 64, false);
+    const uint32_t before = fake_count(FAKE_REFUSE);
+    for (size_t n = 4 * MIB; n <= 64 * MIB; n *= 4) {
+        void *const block = pm_malloc(n);
+        CHECK(block != NULL);
+        pm_free(block);
+    }
+    // The first block brings the heap's own arena of pools, if any.
+    CHECK(fake_count(FAKE_ASK) == 0 && fake_count(FAKE_REFUSE) == before);
+}
+
+TEST(small_pools_of_a_large_heap_ask_for_huge_pages) {
+    const unsigned count = fill_large_heap(64, LARGE_HEAP);
+    const uint32_t refused = fake_count(FAKE_REFUSE);
+    CHECK(fake_count(FAKE_ASK) == 0 && refused == SMALL_ARENAS->count);
+    pools_take_many(&pools[count], 1, 64, false);
+    CHECK(fake_count(FAKE_ASK) == 1 && fake_count(FAKE_REFUSE) == refused);
+    CHECK(pools[count]->owned.touched == PM_POOL_BYTES(PM_SMALL_POOL_BITS),
+          "all of it is resident from the first touch");
+    AUDIT();
+}
+
+TEST(medium_pools_of_a_large_heap_ask_beyond_the_headers) {
+    const unsigned count = fill_large_heap(60000, LARGE_HEAP_MEDIUM);
+    const uint32_t refused = fake_count(FAKE_REFUSE);
+    CHECK(fake_count(FAKE_ASK) == 0);
+    pools_take_many(&pools[count], 1, 60000, false);
+    CHECK(fake_count(FAKE_ASK) == 1 && fake_count(FAKE_REFUSE) == refused + 1);
+    AUDIT();
+}
+
+TEST(an_arena_of_which_a_part_is_purged_refuses_them_from_then_on) {
+    const unsigned first = fill_large_heap(64, LARGE_HEAP);
+    pools_take_many(&pools[first], 1, 64, false);
+    const unsigned end = fill_arena(first + 1, 64);
+    CHECK(fake_count(FAKE_ASK) == 1 && pm_arena_of(pools[first])->head.thp != 0);
+    const uint32_t refused = fake_count(FAKE_REFUSE);
+    pools_give_many(&pools[first], 3);
+    CHECK(pm_arenas_trim() == 3 * PM_POOL_BYTES(PM_SMALL_POOL_BITS), "whole pools");
+    CHECK(fake_count(FAKE_REFUSE) == refused + 1 && pm_arena_of(pools[first])->head.thp == 0);
+    pools_give_many(&pools[first + 3], 2);
+    CHECK(pm_arenas_trim() != 0 && fake_count(FAKE_REFUSE) == refused + 1, "once");
+    for (unsigned i = first; i < first + 5; i++) {
+        CHECK(!pools_resident(pools[i]), "%u", i);
+    }
+    CHECK(end == first + ARENA_POOLS);
+    AUDIT();
+}
+
+TEST(never_refuses_them_for_all_memory) {
+    pm_options.thp = PM_THP_NEVER;
+    pools_take_many(pools, 1, 64, false);
+    pools_take_many(pools, 1, 20000, false);
+    static const size_t sizes[] = { 100000, 4 * MIB, 64 * MIB };
+    for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        void *const block = pm_malloc(sizes[i]);
+        CHECK(block != NULL && fake_count(FAKE_REFUSE) == 3 + i, "%zu", sizes[i]);
+        pm_free(block);
+    }
+    const unsigned count = fill_large_heap(64, LARGE_HEAP);
+    pools_take_many(&pools[count], 1, 64, false);
+    CHECK(fake_count(FAKE_ASK) == 0);
+}
+
+TEST(always_asks_for_them_for_all_memory) {
+    pm_options.thp = PM_THP_ALWAYS;
+    pools_take_many(pools, 1, 64, false);
+    CHECK(fake_count(FAKE_ASK) == 1 && pools[0]->owned.touched == PM_POOL_BYTES(PM_SMALL_POOL_BITS));
+    pools_take_many(pools, 1, 20000, false);
+    static const size_t sizes[] = { 100000, 4 * MIB, 64 * MIB };
+    for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        void *const block = pm_malloc(sizes[i]);
+        CHECK(block != NULL && fake_count(FAKE_ASK) == 3 + i, "%zu", sizes[i]);
+        pm_free(block);
+    }
+    CHECK(fake_count(FAKE_REFUSE) == 0);
+    AUDIT();
+}
+
+TEST(a_kernel_without_huge_pages_changes_nothing) {
+    fake_fail(FAKE_ASK, 0, FAKE_ALL);
+    fake_fail(FAKE_REFUSE, 0, FAKE_ALL);
+    const unsigned count = fill_large_heap(64, LARGE_HEAP);
+    pools_take_many(&pools[count], 1, 64, true);
+    pools_give_many(pools, count + 1);
+    AUDIT();
+}
