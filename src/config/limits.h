@@ -54,9 +54,11 @@
 // Memory that is already resident is carved in steps of this, fresh memory by the page.
 #define PM_CARVE_RESIDENT_BYTES ((size_t)8 << 10)
 
-// Free memory that may stay resident: the larger of a floor and a share of what is in use.
+// Free memory that may stay resident: the larger of a floor and a share of what is in use, and this many
+// times what was purged in vain.
 #define PM_KEEP_BYTES     ((size_t)4 << 20)
 #define PM_KEEP_SHARE     4
+#define PM_KEEP_VAIN      4
 #define PM_PURGE_DELAY_MS 1000
 #define PM_PURGE_BATCH    16
 

@@ -4,10 +4,10 @@
 // How much free memory may stay resident.
 //
 // A floor, or a share of what is in use, and on top of it what experience shows: memory that was
-// purged and is needed again within the purge delay was purged in vain, and twice as much may stay the
-// next time. That extra halves with every delay that passes, so that a program which fills and
-// empties its heap over and over pays for its pages now and then, and one that has become smaller
-// for good gives them back.
+// purged and is needed again within the purge delay was purged in vain, and several times as much
+// may stay the next time. That extra halves with every delay that passes, so that a program which fills
+// and empties its heap over and over pays for its pages now and then, and one that has become
+// smaller for good gives them back.
 
 #ifndef PM_CORE_KEEP_H
 #define PM_CORE_KEEP_H
@@ -46,7 +46,7 @@ PM_INLINE void pm_keep_purged(struct pm_keep *keep, size_t bytes) {
 PM_INLINE void pm_keep_missed(struct pm_keep *keep, size_t bytes) {
     const size_t vain = pm_min(bytes, keep->purged);
     keep->purged -= vain;
-    keep->extra += 2 * vain;
+    keep->extra += PM_KEEP_VAIN * vain;
 }
 
 #endif
