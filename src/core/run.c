@@ -59,9 +59,18 @@ static size_t units_for(const struct pm_runs *runs, size_t n) {
     return (n + ((size_t)1 << runs->unit_bits) - 1) >> runs->unit_bits;
 }
 
+typedef uint64_t __attribute__((may_alias)) states;
+
+// Others read single states, so they are stored, eight at a time where they can be, but not by memset.
 static void set_states(struct pm_run_arena *arena, size_t unit, size_t count, uint8_t state) {
-    for (size_t i = 0; i < count; i++) {
-        pm_set(&arena->state[unit + i], state);
+    const size_t end = unit + count;
+    while (unit < end) {
+        if (unit % sizeof(states) == 0 && end - unit >= sizeof(states)) {
+            pm_set((states *)&arena->state[unit], state * UINT64_C(0x0101010101010101));
+            unit += sizeof(states);
+        } else {
+            pm_set(&arena->state[unit++], state);
+        }
     }
 }
 
@@ -117,12 +126,12 @@ static void unlist_free(struct pm_runs *runs, struct pm_run *run) {
     runs->empty -= count == PM_ARENA_UNITS - 1;
 }
 
-// Makes [unit, unit + count) a free run, joined with free neighbours.
+// Makes [unit, unit + count), of which `resident` units are dirty, a free run, joined with free
+// neighbours.
 static void free_units(struct pm_runs *runs, struct pm_run_arena *arena, size_t unit, size_t count,
-                       uint32_t now) {
+                       size_t resident, uint32_t now) {
     set_states(arena, unit, count, PM_UNIT_FREE);
     const size_t after = unit + count;
-    size_t resident = count_dirty(arena, unit, count);
     if (after < PM_ARENA_UNITS && arena->state[after] == PM_UNIT_FREE) {
         unlist_free(runs, &arena->run[after]);
         count += arena->run[after].units;
@@ -169,11 +178,12 @@ static void *use_run(struct pm_runs *runs, struct pm_run *run, size_t count, siz
     const size_t start = (size_t)(run - arena->run), length = run->units;
     const size_t unit = pm_round_up(start, pm_max(align >> runs->unit_bits, 1));
     const uint32_t freed_at = run->freed_at;
-    const size_t dirty = count_dirty(arena, unit, count);
+    const bool all = run->resident == length;
+    const size_t dirty = all ? count : count_dirty(arena, unit, count);
     size_t resident = run->resident - dirty;
     unlist_free(runs, run);
     if (unit > start) {
-        const size_t before = count_dirty(arena, start, unit - start);
+        const size_t before = all ? unit - start : count_dirty(arena, start, unit - start);
         list_free(runs, arena, start, unit - start, before, freed_at);
         resident -= before;
     }
@@ -183,7 +193,9 @@ static void *use_run(struct pm_runs *runs, struct pm_run *run, size_t count, siz
     }
     pm_keep_missed(&runs->keep, (count - dirty) << runs->unit_bits);
     *clean = dirty == 0;
-    set_dirty(arena, unit, count, true);
+    if (!all) {
+        set_dirty(arena, unit, count, true);
+    }
     set_states(arena, unit, count, PM_UNIT_INNER);
     pm_set(&arena->state[unit], PM_UNIT_USED);
     arena->run[unit].units = (uint32_t)count;
@@ -310,7 +322,7 @@ static bool purge_run(struct pm_runs *runs, struct pm_run *run, size_t units) {
     if (purged) {
         set_dirty(arena, first, end - first, false);
     }
-    free_units(runs, arena, unit, count, pm_clock());
+    free_units(runs, arena, unit, count, count_dirty(arena, unit, count), pm_clock());
     pm_unlock(&runs->lock);
     return purged;
 }
@@ -383,7 +395,7 @@ enum pm_verdict pm_run_free(struct pm_runs *runs, void *at) {
     if (verdict == PM_DONE) {
         const size_t count = arena->run[unit].units;
         runs->used_units -= count;
-        free_units(runs, arena, unit, count, now);
+        free_units(runs, arena, unit, count, count, now);
         keep =
             pm_keep_limit(&runs->keep, runs->used_units << runs->unit_bits, now) >> runs->unit_bits;
         const struct pm_run *const oldest = PM_LIST_ENTRY(runs->age.prev, struct pm_run, age);
@@ -413,7 +425,7 @@ bool pm_run_resize(struct pm_runs *runs, void *at, size_t n) {
     pm_lock(&runs->lock);
     const size_t old = run->units;
     if (count < old) {
-        free_units(runs, arena, unit + count, old - count, now);
+        free_units(runs, arena, unit + count, old - count, old - count, now);
     } else if (count > old) {
         const size_t next = unit + old;
         done = next < PM_ARENA_UNITS && arena->state[next] == PM_UNIT_FREE &&
