@@ -19,8 +19,8 @@
 // For counters with one writer at a time: not an atomic addition.
 #define pm_add(field, value) pm_set((field), pm_get(field) + (value))
 
-// The same by one, for a uint32_t; the second is true when zero is reached. Compilers never make one
-// instruction of an atomic load and an atomic store, though on x86 a reader can't tell.
+// The same by one, for a uint32_t; the second is true when zero is reached. Compilers never make
+// one instruction of an atomic load and an atomic store, though on x86 a reader can't tell.
 PM_INLINE void pm_count_up(uint32_t *count) {
 #if defined(__x86_64__)
     __asm__("addl $1, %0" : "+m"(*count) : : "cc");

@@ -20,7 +20,8 @@
 #define PM_PRINTF(text, first) __attribute__((format(printf, text, first)))
 #define PM_TLS                 __thread __attribute__((tls_model("initial-exec")))
 
-// A last call that must be a jump: PM_TAIL_CALLS before the function, PM_TAIL_CALL before the return.
+// A last call that must be a jump: PM_TAIL_CALLS before the function, PM_TAIL_CALL before the
+// return.
 #if defined(__clang__)
 #    define PM_TAIL_CALLS
 #    define PM_TAIL_CALL __attribute__((musttail))

@@ -35,8 +35,8 @@ PM_INLINE unsigned pm_lowest_bit(uint64_t n) {
     return (unsigned)__builtin_ctzl(n);
 }
 
-// Number of set bits. The compiler's own is a call into a table where the machine can't be relied on to
-// have an instruction for it.
+// Number of set bits. The compiler's own is a call into a table where the machine can't be relied
+// on to have an instruction for it.
 PM_INLINE unsigned pm_count_bits(uint64_t n) {
     n -= n >> 1 & UINT64_C(0x5555555555555555);
     n = (n & UINT64_C(0x3333333333333333)) + (n >> 2 & UINT64_C(0x3333333333333333));

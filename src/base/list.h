@@ -2,8 +2,8 @@
 // Copyright (c) the poolmalloc authors
 
 // A circular doubly linked list through links inside the elements. A list is its head link; an
-// element that is on no list has both pointers NULL, so that membership can be asserted. Links lie in
-// headers that statistics copy as a whole, hence the relaxed stores.
+// element that is on no list has both pointers NULL, so that membership can be asserted. Links lie
+// in headers that statistics copy as a whole, hence the relaxed stores.
 
 #ifndef PM_BASE_LIST_H
 #define PM_BASE_LIST_H

@@ -46,24 +46,25 @@
 #define PM_RUN_UNIT_BITS       14
 #define PM_LARGE_RUN_UNIT_BITS 17
 
-// A miss takes the best of this many of its pools. Where it has as many, it leaves those of which less
-// than this part is free: a miss for every few blocks costs more than the memory of another pool.
+// A miss takes the best of this many of its pools. Where it has as many, it leaves those of which
+// less than this part is free: a miss for every few blocks costs more than the memory of another
+// pool.
 #define PM_PICK_LOOK     4
 #define PM_PICK_FREE_MIN 64
 
 // Memory that is already resident is carved in steps of this, fresh memory by the page.
 #define PM_CARVE_RESIDENT_BYTES ((size_t)8 << 10)
 
-// Free memory that may stay resident: the larger of a floor and a share of what is in use, and this many
-// times what was purged in vain.
+// Free memory that may stay resident: the larger of a floor and a share of what is in use, and this
+// many times what was purged in vain.
 #define PM_KEEP_BYTES     ((size_t)4 << 20)
 #define PM_KEEP_SHARE     4
 #define PM_KEEP_VAIN      4
 #define PM_PURGE_DELAY_MS 1000
 #define PM_PURGE_BATCH    16
 
-// New pool arenas ask for transparent huge pages once this much of their kind is in use: an arena is half
-// full on average, and half of one is 3 % of it.
+// New pool arenas ask for transparent huge pages once this much of their kind is in use: an arena
+// is half full on average, and half of one is 3 % of it.
 #define PM_THP_FROM ((size_t)64 << 20)
 
 // The clock is a system call, so it is read once in this many returns of pools.

@@ -38,8 +38,8 @@ void pm_arenas_start(void) {
     }
 }
 
-// Pools of an arena of these bits: not the place of the headers, and not the last one where the page
-// that is never handed out would be all of it.
+// Pools of an arena of these bits: not the place of the headers, and not the last one where the
+// page that is never handed out would be all of it.
 static unsigned pools_of(unsigned bits) {
     return (unsigned)PM_ARENA_POOLS(bits) - 1 - (pm_os_page_size() >= PM_POOL_BYTES(bits));
 }
@@ -295,8 +295,8 @@ static void set_up(struct pm_pool *pool, pm_class class, unsigned bits) {
     pm_set(&pool->remote.word, PM_REMOTE_OWNED);
 }
 
-// For a new arena, not touched yet, when `in_use` bytes in pools of its kind are. Of medium pools the half
-// that begins with the headers would waste most of the place of pool 0.
+// For a new arena, not touched yet, when `in_use` bytes in pools of its kind are. Of medium pools
+// the half that begins with the headers would waste most of the place of pool 0.
 static void advise_huge_pages(const struct pm_arenas *arenas, struct pm_arena *arena,
                               size_t in_use) {
     if (pm_thp_refuse_small(arena, PM_SLOT_BYTES, in_use)) {

@@ -48,7 +48,8 @@ bool pm_pool_carve(struct pm_pool *pool);
 // Purges free pools that are too much or too old.
 void pm_arenas_age(uint32_t now);
 
-// Gives the pages of all free pools, and all empty arenas, back to the OS. Returns bytes given back.
+// Gives the pages of all free pools, and all empty arenas, back to the OS. Returns bytes given
+// back.
 size_t pm_arenas_trim(void);
 
 #endif

@@ -32,8 +32,8 @@ struct pm_class_info {
     uint32_t size;    // bytes of a block
     uint8_t lane;     // its first lane
     uint8_t lanes;    // how many it has
-    // 2^64 / size, rounded down, plus 1. For offsets in a pool, modulo 2^64: offset * divisor < divisor
-    // exactly when size divides the offset, and the products of multiples grow with them.
+    // 2^64 / size, rounded down, plus 1. For offsets in a pool, modulo 2^64: offset * divisor <
+    // divisor exactly when size divides the offset, and the products of multiples grow with them.
     uint64_t divisor;
 };
 
@@ -57,8 +57,8 @@ PM_INLINE pm_class pm_class_of(size_t n) {
     return (pm_class)(lane < linear ? exact + (lane - exact - 1) / 4 : exact + 8 + lane - linear);
 }
 
-// May a block of `size` bytes in a pool go on as one of n? One that lost more than half of its bytes is
-// worth a copy.
+// May a block of `size` bytes in a pool go on as one of n? One that lost more than half of its
+// bytes is worth a copy.
 PM_INLINE bool pm_class_fits(size_t size, size_t n) {
     return n <= size && (n > size / 2 || size == PM_BLOCK_ALIGN);
 }

@@ -189,7 +189,8 @@ static bool fits_in_place(void *block, size_t size, size_t n) {
     }
 }
 
-// True for a large block that grows in small steps: room behind its new place spares it the next moves.
+// True for a large block that grows in small steps: room behind its new place spares it the next
+// moves.
 static bool is_appended_to(size_t size, size_t n) {
     return n > size && n - size <= size / 4 && n > PM_MEDIUM_MAX && n <= pm_run_max(PM_RUNS_LARGE);
 }

@@ -103,10 +103,10 @@ static bool is_nearly_full(const struct pm_pool *pool) {
     return in_use * pm_classes[pool->shared.class].size > end - end / PM_PICK_FREE_MIN;
 }
 
-// The first pool of the bin that is at least half in use, else the fullest of the first few, off the
-// bin: the longest waiting has gathered the most frees, and sparse pools are left to drain. NULL when
-// the bin is empty; unless `any` will do, also when it has several pools and the best is nearly full:
-// with another pool in use, all wait longer and gather more.
+// The first pool of the bin that is at least half in use, else the fullest of the first few, off
+// the bin: the longest waiting has gathered the most frees, and sparse pools are left to drain.
+// NULL when the bin is empty; unless `any` will do, also when it has several pools and the best is
+// nearly full: with another pool in use, all wait longer and gather more.
 static struct pm_pool *pick_listed(struct pm_heap *heap, pm_class class, bool any) {
     const struct pm_list *const bin = &heap->bin[class];
     struct pm_pool *best = NULL;
@@ -294,9 +294,9 @@ static void abandon(struct pm_pool *pool) {
     }
 }
 
-// FULL or ABANDONED -> LISTED, ABANDONED or FREE: `block` is freed into a pool that is nobody's. The
-// heap's lock is held around the claim, so that no fork finds the pool between two owners. False
-// when the remote word has changed, and nothing else did.
+// FULL or ABANDONED -> LISTED, ABANDONED or FREE: `block` is freed into a pool that is nobody's.
+// The heap's lock is held around the claim, so that no fork finds the pool between two owners.
+// False when the remote word has changed, and nothing else did.
 static bool adopt(struct pm_heap *heap, struct pm_pool *pool, uintptr_t block, uint64_t *remote) {
     const bool listed = (*remote & PM_REMOTE_WAITING) != 0;
     struct pm_list *const bin = &heap->bin[pool->shared.class];
@@ -328,14 +328,16 @@ static bool adopt(struct pm_heap *heap, struct pm_pool *pool, uintptr_t block, u
     return true;
 }
 
-// Pushes a block on the remote list. False when the remote word has changed, which *remote tells. After
-// the exchange this thread touches neither block, pool nor arena. When it seems to be the last block
-// in use, the owner is told, whose heap is never unmapped; a mistake costs the owner a look.
+// Pushes a block on the remote list. False when the remote word has changed, which *remote tells.
+// After the exchange this thread touches neither block, pool nor arena. When it seems to be the
+// last block in use, the owner is told, whose heap is never unmapped; a mistake costs the owner a
+// look.
 static bool push_remote(struct pm_pool *pool, uintptr_t block, uint64_t *remote) {
     const uint64_t pushed = (*remote & ~PM_REMOTE_LIST_MASK) + PM_REMOTE_ONE + block;
     struct pm_heap *const owner = pm_get(&pool->shared.owner);
     const pm_class class = pm_get(&pool->shared.class);
-    // A pool that its owner allocates from need not be told of; and the owner writes its line all the time.
+    // A pool that its owner allocates from need not be told of; and the owner writes its line all
+    // the time.
     const bool last = pm_get(&pool->shared.state) != PM_POOL_CURRENT &&
                       pushed >> PM_REMOTE_COUNT_SHIFT >= pm_get(&pool->owned.used);
     pm_link_write(block, *remote & PM_REMOTE_LIST_MASK, pool->shared.key);
@@ -349,9 +351,9 @@ static bool push_remote(struct pm_pool *pool, uintptr_t block, uint64_t *remote)
     return true;
 }
 
-// Is a block, freed by a thread of this heap, pushed on the remote list? Else the pool is to be adopted:
-// it is FULL, or was the heap's own. While a pool waits, its count of used blocks stays; its last block
-// is not pushed, so that who frees it takes the pool.
+// Is a block, freed by a thread of this heap, pushed on the remote list? Else the pool is to be
+// adopted: it is FULL, or was the heap's own. While a pool waits, its count of used blocks stays;
+// its last block is not pushed, so that who frees it takes the pool.
 static bool is_pushed(const struct pm_heap *heap, const struct pm_pool *pool, uint64_t remote) {
     return (remote & PM_REMOTE_OWNED) ||
            ((remote & PM_REMOTE_WAITING) && pm_get(&pool->shared.home) != heap &&

@@ -3,9 +3,9 @@
 
 // Heaps: owners of pools. A thread has one, and one serves the threads that have ended.
 //
-// Without a lock, the thread that uses a heap touches the current pool of each class and the headers
-// of pools that the heap owns. The bins are under the heap's lock, which is taken at misses, so that
-// fork, trim and the end of the thread can enter.
+// Without a lock, the thread that uses a heap touches the current pool of each class and the
+// headers of pools that the heap owns. The bins are under the heap's lock, which is taken at
+// misses, so that fork, trim and the end of the thread can enter.
 
 #ifndef PM_CORE_HEAP_H
 #define PM_CORE_HEAP_H
@@ -73,11 +73,12 @@ void pm_heap_trim(struct pm_heap *heap);
 // `*damaged` is set to the free block whose link was overwritten, where that is found.
 uintptr_t pm_heap_malloc(struct pm_heap *heap, pm_class class, uintptr_t *damaged);
 
-// Frees a block of a pool arena, by a thread that uses `heap`. Anything but PM_DONE changed nothing.
+// Frees a block of a pool arena, by a thread that uses `heap`. Anything but PM_DONE changed
+// nothing.
 enum pm_verdict pm_heap_free(struct pm_heap *heap, void *block, unsigned bits);
 
-// The usual remote free: of a sound block into a pool that another heap owns. Touches no heap, so that
-// it needs no place in the library. False: nothing was changed.
+// The usual remote free: of a sound block into a pool that another heap owns. Touches no heap, so
+// that it needs no place in the library. False: nothing was changed.
 bool pm_heap_push_remote(void *block, unsigned bits);
 
 // The rare end of a local free that has been done: the pool's count of used blocks has reached 0.

@@ -94,8 +94,8 @@ static void unmap(struct pm_huge *huge) {
     drop_descriptor(huge);
 }
 
-// The ways to a new size. What a block gives up is unmarked before, what it gets is marked after the
-// OS has agreed, so that another thread's mapping in that place is never mistaken.
+// The ways to a new size. What a block gives up is unmarked before, what it gets is marked after
+// the OS has agreed, so that another thread's mapping in that place is never mistaken.
 
 // Unmarks the slots that a block of `size` bytes does not need any more, or marks them again.
 static void mark_surplus(const struct pm_huge *huge, size_t size, enum pm_slot_kind kind) {
@@ -136,7 +136,8 @@ static bool move(struct pm_huge *huge, size_t size) {
             mark(huge, PM_SLOT_HUGE, PM_SLOT_HUGE_INNER);
             return true;
         }
-        // The OS may have unmapped the place before it refused, and another thread may have it by now.
+        // The OS may have unmapped the place before it refused, and another thread may have it by
+        // now.
         mark(huge, PM_SLOT_HUGE, PM_SLOT_HUGE_INNER);
         return false;
     }
@@ -144,8 +145,8 @@ static bool move(struct pm_huge *huge, size_t size) {
     return false;
 }
 
-// Cuts what is too much off a cached block, and keeps it as a block of its own where it is worth that:
-// its pages move to the start of a slot.
+// Cuts what is too much off a cached block, and keeps it as a block of its own where it is worth
+// that: its pages move to the start of a slot.
 static void split(struct pm_huge *huge, size_t size) {
     const size_t rest = huge->size - size;
     if (rest < PM_HUGE_SPLIT_MIN) {
@@ -198,8 +199,8 @@ static struct pm_huge *take_cached(size_t size, size_t align) {
     return best;
 }
 
-// Makes a block out of a cached one, whose pages are worth more than fresh ones: moving a page costs
-// a fraction of a fault. NULL when nothing is cached that will do.
+// Makes a block out of a cached one, whose pages are worth more than fresh ones: moving a page
+// costs a fraction of a fault. NULL when nothing is cached that will do.
 static struct pm_huge *reuse(size_t size, size_t align) {
     struct pm_huge *const huge = take_cached(size, align);
     if (huge == NULL) {

@@ -5,8 +5,8 @@
 //
 // A floor, or a share of what is in use, and on top of it what experience shows: memory that was
 // purged and is needed again within the purge delay was purged in vain, and several times as much
-// may stay the next time. That extra halves with every delay that passes, so that a program which fills
-// and empties its heap over and over pays for its pages now and then, and one that has become
+// may stay the next time. That extra halves with every delay that passes, so that a program which
+// fills and empties its heap over and over pays for its pages now and then, and one that has become
 // smaller for good gives them back.
 
 #ifndef PM_CORE_KEEP_H

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) the poolmalloc authors
 
-// Threads come without notice and end through the destructor of a thread-specific key. What a thread
-// frees or allocates after that goes to the heap of ended threads, under a lock.
+// Threads come without notice and end through the destructor of a thread-specific key. What a
+// thread frees or allocates after that goes to the heap of ended threads, under a lock.
 
 #include "core/life.h"
 
@@ -102,8 +102,8 @@ static bool interrupted(void) {
     return pm_thread.fast == PM_BUSY_HEAP && (!has_heap() || pm_thread.heap->in_miss);
 }
 
-// The thread that has taken the locks for a fork, and what it was doing: a handler may fork inside a
-// fast path. Written under all of the locks.
+// The thread that has taken the locks for a fork, and what it was doing: a handler may fork inside
+// a fast path. Written under all of the locks.
 static uint64_t forker;
 static struct pm_heap *fast_before;
 static bool in_miss_before;

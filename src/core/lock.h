@@ -28,8 +28,9 @@ enum pm_rank {
     PM_RANK_COUNT
 };
 
-// The word is the holder's &pm_thread, 0 while free; its lowest bit is set when threads may wait for
-// its lower half. Taking it and naming the holder is one step, so that a handler can rely on it.
+// The word is the holder's &pm_thread, 0 while free; its lowest bit is set when threads may wait
+// for its lower half. Taking it and naming the holder is one step, so that a handler can rely on
+// it.
 struct pm_lock {
     uint64_t word; // atomic
     uint32_t rank; // enum pm_rank

@@ -28,8 +28,8 @@ static size_t slot_index(uintptr_t address) {
     return (address >> PM_SLOT_BITS) & (PM_LEAF_SLOTS - 1);
 }
 
-// Fixes the window around the first mapping. It may reach over both ends of the address space, modulo
-// 2^64; but a start of 0 would mean that there is none yet.
+// Fixes the window around the first mapping. It may reach over both ends of the address space,
+// modulo 2^64; but a start of 0 would mean that there is none yet.
 static void place_window(uintptr_t address) {
     const uintptr_t first = leaf_index(address) - PM_WINDOW_BELOW;
     uintptr_t none = 0;

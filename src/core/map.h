@@ -3,9 +3,10 @@
 
 // The address map: which kind of memory of ours lies in each slot of the address space.
 //
-// All that we map for blocks starts at a slot boundary, and a slot holds blocks of one kind. The map has two
-// levels, a root in zeroed static memory and leaves of a byte a slot; it costs nothing until used. The
-// leaves around the first mapping lie side by side: in this window the fast paths look once.
+// All that we map for blocks starts at a slot boundary, and a slot holds blocks of one kind. The
+// map has two levels, a root in zeroed static memory and leaves of a byte a slot; it costs nothing
+// until used. The leaves around the first mapping lie side by side: in this window the fast paths
+// look once.
 //
 // A kind is written before the first block of its slot is handed out and read by threads that were
 // handed a block (or were given something that is none: every value is then as good as another), so
@@ -64,8 +65,8 @@ PM_INLINE enum pm_slot_kind pm_map_kind(const void *at) {
         &pm_map_leaf(address)[(address >> PM_SLOT_BITS) & (PM_LEAF_SLOTS - 1)]);
 }
 
-// The same where the address lies in the window; PM_SLOT_NONE elsewhere, and before the first mapping
-// as good as any.
+// The same where the address lies in the window; PM_SLOT_NONE elsewhere, and before the first
+// mapping as good as any.
 PM_INLINE enum pm_slot_kind pm_map_kind_near(const void *at) {
     const uintptr_t slot = ((uintptr_t)at - pm_get(&pm_map.window_start)) >> PM_SLOT_BITS;
     if (PM_UNLIKELY(slot >= sizeof pm_map.window)) {

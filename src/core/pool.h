@@ -10,9 +10,9 @@
 //     slot start                                                             slot end
 //     | head | header 1 | header 2 | ... |  pool 1  |  pool 2  | ... |  last pool  |page|
 //
-// A header has three cache lines in use: one that only the owner of the pool writes and reads in its
-// fast paths, one that all threads read and that changes with the pool's class or owner only, and one
-// that others' frees write.
+// A header has three cache lines in use: one that only the owner of the pool writes and reads in
+// its fast paths, one that all threads read and that changes with the pool's class or owner only,
+// and one that others' frees write.
 //
 // States, and the functions that change them:
 //

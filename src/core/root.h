@@ -38,8 +38,8 @@ struct pm_root {
     struct pm_emergency_chunk *const *emergency; // PM_EMERGENCY_CHUNKS of them, NULL from some on
 };
 
-// The root that a look-up by name finds: where two of our libraries are loaded, the first one's. The
-// library's own is pm_own_root.
+// The root that a look-up by name finds: where two of our libraries are loaded, the first one's.
+// The library's own is pm_own_root.
 extern const struct pm_root pm_root PM_EXPORT;
 extern const struct pm_root pm_own_root;
 

@@ -61,7 +61,8 @@ static size_t units_for(const struct pm_runs *runs, size_t n) {
 
 typedef uint64_t __attribute__((may_alias)) states;
 
-// Others read single states, so they are stored, eight at a time where they can be, but not by memset.
+// Others read single states, so they are stored, eight at a time where they can be, but not by
+// memset.
 static void set_states(struct pm_run_arena *arena, size_t unit, size_t count, uint8_t state) {
     const size_t end = unit + count;
     while (unit < end) {
@@ -95,8 +96,8 @@ static void set_dirty(struct pm_run_arena *arena, size_t unit, size_t count, boo
     }
 }
 
-// Puts a free run that has no free neighbour on the lists; `resident` is its count of dirty units. The
-// units' states are FREE already.
+// Puts a free run that has no free neighbour on the lists; `resident` is its count of dirty units.
+// The units' states are FREE already.
 static void list_free(struct pm_runs *runs, struct pm_run_arena *arena, size_t unit, size_t count,
                       size_t resident, uint32_t now) {
     struct pm_run *const run = &arena->run[unit];
@@ -203,7 +204,7 @@ static void *use_run(struct pm_runs *runs, struct pm_run *run, size_t count, siz
     return address_of(runs, arena, unit);
 }
 
-// A run of `count` units, cut out of the shortest free run of at least `room`; NULL when there is none.
+// A run of `count` units, cut out of the shortest free run of at least `room`; NULL without one.
 // *in_use is set to the units in use before.
 static void *take_run(struct pm_runs *runs, size_t count, size_t room, size_t align, bool *clean,
                       size_t *in_use) {
@@ -247,8 +248,8 @@ void *pm_run_malloc_growing(struct pm_runs *runs, size_t n, bool *clean) {
     return at != NULL ? at : pm_run_malloc(runs, n, PM_BLOCK_ALIGN, clean);
 }
 
-// What to purge: the oldest resident free runs, while they exceed `keep` units or are older than the
-// delay. An arena that is wholly free goes as a whole, but for `spare` of them.
+// What to purge: the oldest resident free runs, while they exceed `keep` units or are older than
+// the delay. An arena that is wholly free goes as a whole, but for `spare` of them.
 struct surplus {
     size_t keep, spare;
     uint32_t now;
@@ -300,8 +301,8 @@ static bool unmap_arena(struct pm_runs *runs, struct pm_run_arena *arena) {
     return false;
 }
 
-// Purges the last `units` resident units of a run, in whole pages, and puts it back. False when the OS
-// refuses, as it does for locked pages (mlock).
+// Purges the last `units` resident units of a run, in whole pages, and puts it back. False when the
+// OS refuses, as it does for locked pages (mlock).
 static bool purge_run(struct pm_runs *runs, struct pm_run *run, size_t units) {
     struct pm_run_arena *const arena = arena_of(runs, run);
     const size_t unit = (size_t)(run - arena->run), count = run->units;

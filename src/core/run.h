@@ -3,11 +3,11 @@
 
 // Large blocks: page runs of whole units in run arenas.
 //
-// There are two kinds of run arena: of a slot, for runs of up to about 2 MiB, and of eight slots with
-// units eight times as large, for runs of up to about 16 MiB. The first unit of an arena holds its
-// header; the others are cut into runs, each in use or free, and no two free ones are neighbours. All
-// of a kind is under one lock; a run is found by best fit in constant time, since there are few
-// lengths.
+// There are two kinds of run arena: of a slot, for runs of up to about 2 MiB, and of eight slots
+// with units eight times as large, for runs of up to about 16 MiB. The first unit of an arena holds
+// its header; the others are cut into runs, each in use or free, and no two free ones are
+// neighbours. All of a kind is under one lock; a run is found by best fit in constant time, since
+// there are few lengths.
 
 #ifndef PM_CORE_RUN_H
 #define PM_CORE_RUN_H
@@ -77,7 +77,8 @@ PM_INLINE size_t pm_run_max(enum pm_runs_kind kind) {
 }
 
 // A run of n bytes or more (1 to pm_run_max) at a multiple of align (a power of two; n + align is
-// at most pm_run_max where it is larger than a unit), or NULL. *clean tells whether it reads as zero.
+// at most pm_run_max where it is larger than a unit), or NULL. *clean tells whether it reads as
+// zero.
 void *pm_run_malloc(struct pm_runs *runs, size_t n, size_t align, bool *clean);
 
 // The same for a run that will grow: at the head of a free run twice as long, where there is one.

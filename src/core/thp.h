@@ -3,11 +3,11 @@
 
 // Transparent huge pages.
 //
-// Memory in huge pages costs a quarter to touch first, and programs that walk through much of it miss the
-// translation cache less. But a huge page is resident as a whole. By default (`auto`) small heaps refuse
-// them, also where the system gives them to everyone; pool arenas of a large heap, whose blocks fill
-// them one by one, ask for them; runs of a large heap and huge blocks leave it to the system, since the
-// program may touch little of a large block.
+// Memory in huge pages costs a quarter to touch first, and programs that walk through much of it
+// miss the translation cache less. But a huge page is resident as a whole. By default (`auto`)
+// small heaps refuse them, also where the system gives them to everyone; pool arenas of a large
+// heap, whose blocks fill them one by one, ask for them; runs of a large heap and huge blocks leave
+// it to the system, since the program may touch little of a large block.
 
 #ifndef PM_CORE_THP_H
 #define PM_CORE_THP_H

@@ -38,16 +38,17 @@ enum visit {
     REENTERED  // a signal handler interrupted this thread in here: touch no heap, take no lock
 };
 
-// The thread's word says busy. That is a handler inside an interrupted call, or the program has left
-// such a handler by a jump, for good. Then no handler runs, and none of its signals is blocked; a fast
-// path that is never resumed has lost a block at most, but a miss may have left anything.
+// The thread's word says busy. That is a handler inside an interrupted call, or the program has
+// left such a handler by a jump, for good. Then no handler runs, and none of its signals is
+// blocked; a fast path that is never resumed has lost a block at most, but a miss may have left
+// anything.
 static bool was_jumped_out_of(void) {
     const struct pm_heap *const heap = pm_thread.heap;
     return heap != NULL && heap != PM_HEAP_ENDED && !heap->in_miss && !pm_os_signals_blocked();
 }
 
-// Blocks that handlers freed inside an interrupted call, or threads that can't have a heap: linked by
-// their first words, freed at the next miss of any thread.
+// Blocks that handlers freed inside an interrupted call, or threads that can't have a heap: linked
+// by their first words, freed at the next miss of any thread.
 static uintptr_t deferred;
 static void free_deferred(void);
 

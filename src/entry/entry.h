@@ -36,8 +36,9 @@ void *pm_entry_pvalloc(size_t n);
 size_t pm_entry_usable_size(const void *at);
 int pm_entry_trim(void);
 
-// Around what takes the library's locks and is no allocation, such as a report: handlers that interrupt
-// it are served elsewhere. False in such a handler, where no lock may be taken; then there is no end.
+// Around what takes the library's locks and is no allocation, such as a report: handlers that
+// interrupt it are served elsewhere. False in such a handler, where no lock may be taken; then
+// there is no end.
 bool pm_entry_begin(void);
 void pm_entry_end(void);
 

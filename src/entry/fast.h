@@ -19,8 +19,8 @@
 
 // The thread is busy from the first look at its heap to the last store, so that a handler which
 // interrupts it is served elsewhere and finds, and leaves, the lists whole. The heap that goes back
-// into the thread's word is read anew: waiting for the word's own old value would chain each call to
-// the one before.
+// into the thread's word is read anew: waiting for the word's own old value would chain each call
+// to the one before.
 PM_INLINE struct pm_heap *pm_fast_enter(void) {
     struct pm_heap *const heap = pm_thread.fast;
     pm_set(&pm_thread.fast, PM_BUSY_HEAP);

@@ -202,8 +202,8 @@ bool pm_snapshot_read(struct pm_snapshot *snapshot, const struct pm_reader *read
            each(&walk, &root->heaps->every, offsetof(struct pm_heap, every), visit_heap);
 }
 
-// By words, since other threads write to the headers: what is read is whole words of them, some older
-// than others.
+// By words, since other threads write to the headers: what is read is whole words of them, some
+// older than others.
 static bool read_own(void *context, uintptr_t at, void *to, size_t size) {
     (void)context;
     const char *const from = (const char *)at;

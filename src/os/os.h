@@ -32,8 +32,8 @@ int pm_os_unmap(void *at, size_t size);
 // Gives the pages back and keeps the address: the range reads as zero afterwards. 0 or -errno.
 int pm_os_purge(void *at, size_t size);
 
-// Asks for transparent huge pages in a mapping, or refuses them from now on. An advice: a kernel that has
-// none, or was told to give none, says no, and nothing is lost.
+// Asks for transparent huge pages in a mapping, or refuses them from now on. An advice: a kernel
+// that has none, or was told to give none, says no, and nothing is lost.
 void pm_os_advise_huge_pages(void *at, size_t size, bool wanted);
 
 // Grows or shrinks a mapping where it is. 0, or -errno with the mapping as it was.

@@ -2,8 +2,8 @@
 // Copyright (c) the poolmalloc authors
 //
 // Starts victims: programs that run with the allocator under test preloaded. The library is
-// src/.libs/libpoolmalloc.so of the build tree; TEST_POOLMALLOC_LIB names another one, or none when it
-// is empty.
+// src/.libs/libpoolmalloc.so of the build tree; TEST_POOLMALLOC_LIB names another one, or none when
+// it is empty.
 
 #ifndef TESTS_PRELOAD_PRELOAD_H
 #define TESTS_PRELOAD_PRELOAD_H

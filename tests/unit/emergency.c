@@ -110,7 +110,8 @@ TEST(nothing_is_mapped_before_the_first_block) {
     CHECK(mapped() == 0 && pm_emergency_chunks[0] == NULL);
 }
 
-// ThreadSanitizer doesn't see that a chunk which came second was unmapped: there, the first one has to do.
+// ThreadSanitizer doesn't see that a chunk which came second was unmapped: there, the first one has
+// to do.
 enum { THREADS = 4, BLOCKS = UNIT_THREAD_SANITIZER ? 150 : 2000 };
 
 static void *fill_many(void *argument) {

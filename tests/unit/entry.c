@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) the poolmalloc authors
 //
-// entry: what the public functions say when there is no memory, and what they do to errno and to the bytes.
+// entry: what the public functions say when there is no memory, and what they do to errno and to
+// the bytes.
 
 #include "fake_os.h"
 #include "unit.h"

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) the poolmalloc authors
 //
-// An operating system that says no when a test wants it to. The calls of os/os.h go through here (the programs are
-// linked with --wrap); all that is not told to fail is passed on.
+// An operating system that says no when a test wants it to. The calls of os/os.h go through here
+// (the programs are linked with --wrap); all that is not told to fail is passed on.
 
 #ifndef TESTS_FAKE_OS_H
 #define TESTS_FAKE_OS_H

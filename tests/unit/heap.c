@@ -19,12 +19,6 @@ static struct pm_pool *pool_of(const void *block) {
     return pm_pool_of(block, PM_SMALL_POOL_BITS);
 }
 
-static char *take(size_t n) {
-    char *const block = pm_malloc(n);
-    CHECK(block != NULL);
-    return block;
-}
-
 static size_t taken(void) {
     return pm_arenas[PM_ARENAS_SMALL].taken;
 }
@@ -32,10 +26,10 @@ static size_t taken(void) {
 // All blocks of a pool; it is full, and current until the next request.
 static void take_pool(char *blocks[POOL_BLOCKS]) {
     do {
-        blocks[0] = take(BLOCK);
+        blocks[0] = unit_take(BLOCK);
     } while (pool_of(blocks[0])->shared.carved > 4096 || pool_of(blocks[0])->owned.used != 2);
     for (unsigned i = 1; i < POOL_BLOCKS; i++) {
-        blocks[i] = take(BLOCK);
+        blocks[i] = unit_take(BLOCK);
         CHECK(pool_of(blocks[i]) == pool_of(blocks[0]), "%u", i);
     }
 }
@@ -43,12 +37,12 @@ static void take_pool(char *blocks[POOL_BLOCKS]) {
 TEST(the_block_freed_last_is_served_first) {
     for (unsigned class = 0; class < PM_CLASS_COUNT; class++) {
         const size_t n = pm_classes[class].size;
-        char *const a = take(n), *const b = take(n), *const c = take(n);
+        char *const a = unit_take(n), *const b = unit_take(n), *const c = unit_take(n);
         CHECK(a != b && b != c && a != c);
         pm_free(a);
         pm_free(c);
         pm_free(b);
-        CHECK(take(n) == b && take(n) == c && take(n) == a, "%zu", n);
+        CHECK(unit_take(n) == b && unit_take(n) == c && unit_take(n) == a, "%zu", n);
         AUDIT();
         pm_free(a);
         pm_free(b);
@@ -61,7 +55,7 @@ TEST(the_block_freed_last_is_served_first) {
 TEST(a_served_block_does_not_look_free) {
     for (unsigned class = 0; class < PM_CLASS_SMALL_COUNT; class++) {
         for (unsigned i = 0; i < 20; i++) {
-            char *const block = take(pm_classes[class].size);
+            char *const block = unit_take(pm_classes[class].size);
             CHECK(!pm_link_suspected((uintptr_t)block, pool_of(block)->shared.key));
             if (i % 2 == 0) {
                 pm_free(block);
@@ -74,7 +68,7 @@ TEST(blocks_of_one_class_share_a_pool_and_never_overlap) {
     for (size_t n = 0; n <= PM_MEDIUM_MAX; n += n < 600 ? 5 : 509) {
         char *blocks[20];
         for (unsigned i = 0; i < 20; i++) {
-            blocks[i] = take(n);
+            blocks[i] = unit_take(n);
             CHECK((uintptr_t)blocks[i] % PM_BLOCK_ALIGN == 0);
             unit_fill(blocks[i], n, i);
         }
@@ -88,7 +82,7 @@ TEST(blocks_of_one_class_share_a_pool_and_never_overlap) {
 
 TEST(every_lane_of_a_class_leads_to_its_current_pool) {
     for (size_t n = 513; n <= 576; n++) {
-        char *const one = take(n), *const other = take(576);
+        char *const one = unit_take(n), *const other = unit_take(576);
         CHECK(pool_of(one) == pool_of(other), "%zu", n);
         pm_free(one);
         pm_free(other);
@@ -109,7 +103,7 @@ TEST(a_full_pool_leaves_its_heap_and_its_first_free_brings_it_back) {
     CHECK(pool->shared.state == PM_POOL_LISTED && pool->shared.owner == pm_thread.heap);
     CHECK(pool->owned.used == POOL_BLOCKS - 1);
     AUDIT();
-    CHECK(take(BLOCK) == first[10], "it serves the next miss");
+    CHECK(unit_take(BLOCK) == first[10], "it serves the next miss");
     CHECK(pool->shared.state == PM_POOL_CURRENT);
     CHECK(pool_of(second[0])->shared.state == PM_POOL_FULL);
     AUDIT();
@@ -151,7 +145,7 @@ static void lose(const unsigned lost[PM_PICK_LOOK]) {
 static void expect_order(const unsigned order[PM_PICK_LOOK], const unsigned lost[PM_PICK_LOOK]) {
     for (unsigned i = 0; i < PM_PICK_LOOK; i++) {
         for (unsigned j = 0; j < lost[order[i]]; j++) {
-            CHECK(pool_of(take(BLOCK)) == pool_of(pools[order[i]][0]), "%u of pool %u", j, i);
+            CHECK(pool_of(unit_take(BLOCK)) == pool_of(pools[order[i]][0]), "%u of pool %u", j, i);
         }
         AUDIT();
     }
@@ -180,13 +174,13 @@ TEST(a_sparse_pool_waits_behind_one_half_in_use) {
 
 enum { TINY = 16, TINY_BLOCKS = 4096, TINY_MIN = TINY_BLOCKS / PM_PICK_FREE_MIN };
 
-// Full pools of tiny blocks of which each has lost one, in front of a full current pool. `lost` gets
-// the free blocks, `next` one that is still in use.
+// Full pools of tiny blocks of which each has lost one, in front of a full current pool. `lost`
+// gets the free blocks, `next` one that is still in use.
 static void lose_one_each(char *lost[PM_PICK_LOOK], char *next[PM_PICK_LOOK]) {
     for (unsigned i = 0; i <= PM_PICK_LOOK; i++) {
         char *block;
         do {
-            block = take(TINY);
+            block = unit_take(TINY);
         } while (pool_of(block)->owned.list != 0 || pool_of(block)->shared.carved < pool_of(block)->owned.end);
         if (i < PM_PICK_LOOK) {
             lost[i] = block;
@@ -204,10 +198,10 @@ TEST(nearly_full_pools_wait_where_there_are_several) {
     char *lost[PM_PICK_LOOK], *next[PM_PICK_LOOK];
     lose_one_each(lost, next);
     const size_t before = taken();
-    char *const block = take(TINY);
+    char *const block = unit_take(TINY);
     CHECK(taken() == before + 1, "another pool serves meanwhile");
     while (pool_of(block)->shared.state == PM_POOL_CURRENT) {
-        take(TINY);
+        unit_take(TINY);
     }
     CHECK(taken() == before + 2 && pool_of(lost[0])->shared.state == PM_POOL_LISTED);
     // One of them has gathered enough, and the pool that serves now is used up.
@@ -216,7 +210,7 @@ TEST(nearly_full_pools_wait_where_there_are_several) {
     }
     char *last;
     do {
-        last = take(TINY);
+        last = unit_take(TINY);
     } while (taken() == before + 2 && pool_of(last) != pool_of(lost[0]));
     CHECK(pool_of(last) == pool_of(lost[0]) && taken() == before + 2);
     AUDIT();
@@ -234,12 +228,12 @@ TEST(nearly_full_pools_serve_where_there_is_no_memory) {
     CHECK(pm_malloc(TINY) == NULL);
     AUDIT();
     fake_heal();
-    take(TINY);
+    unit_take(TINY);
     AUDIT();
 }
 
 TEST(an_empty_request_is_a_block) {
-    char *const a = take(0), *const b = take(0);
+    char *const a = unit_take(0), *const b = unit_take(0);
     CHECK(a != b && pm_malloc_usable_size(a) == 16);
     pm_free(a);
     pm_free(b);
@@ -250,7 +244,7 @@ TEST(an_empty_request_is_a_block) {
 TEST(without_memory_there_is_no_block_and_later_it_goes_on) {
     static char *blocks[200000];
     unsigned count = 0;
-    take(64);
+    unit_take(64);
     fake_fail(FAKE_MAP, 0, FAKE_ALL);
     while ((blocks[count] = pm_malloc(64)) != NULL) {
         CHECK(++count < 200000);
@@ -275,7 +269,7 @@ _Static_assert(PM_CLASS_SMALL_COUNT >= 64, "a class for each bit");
 TEST(a_damaged_link_is_found_when_its_block_is_served) {
     for (unsigned bit = 0; bit < 64; bit++) {
         const size_t n = pm_classes[bit].size;
-        char *const a = take(n), *const b = take(n);
+        char *const a = unit_take(n), *const b = unit_take(n);
         uintptr_t damaged = 0;
         pm_free(b);
         pm_free(a);
@@ -300,7 +294,7 @@ TEST(random_work_keeps_all_equations_and_all_bytes) {
         const bool grow = unit_below(100) < (i / 3000 % 2 ? 30u : 70u);
         if (count == 0 || (grow && count < LIVE)) {
             const size_t n = unit_below(unit_below(4) == 0 ? PM_MEDIUM_MAX + 1 : 700);
-            live[count] = (struct row){ n, take(n) };
+            live[count] = (struct row){ n, unit_take(n) };
             unit_fill(live[count].block, n, (uintptr_t)live[count].block);
             count++;
         } else {

@@ -21,12 +21,6 @@ static struct pm_pool *pool_of(const void *block) {
     return pm_pool_of(block, PM_SMALL_POOL_BITS);
 }
 
-static char *take(size_t n) {
-    char *const block = pm_malloc(n);
-    CHECK(block != NULL);
-    return block;
-}
-
 static size_t remote_count(const struct pm_pool *pool) {
     return pm_get(&pool->remote.word) >> PM_REMOTE_COUNT_SHIFT;
 }
@@ -40,7 +34,7 @@ struct blocks {
 static void take_all(void *argument) {
     struct blocks *const blocks = argument;
     for (unsigned i = 0; i < blocks->count; i++) {
-        blocks->at[i] = take(BLOCK);
+        blocks->at[i] = unit_take(BLOCK);
         unit_fill(blocks->at[i], BLOCK, i);
     }
     blocks->heap = pm_thread.heap;
@@ -66,12 +60,12 @@ TEST(remote_frees_wait_in_the_pool_and_are_collected_by_a_miss) {
     CHECK(remote_count(pool) == 10 && pool->shared.owner == pm_thread.heap);
     AUDIT();
     for (unsigned i = 0; i < 10; i++) {
-        char *const block = take(BLOCK);
+        char *const block = unit_take(BLOCK);
         CHECK(pool_of(block) == pool && remote_count(pool) == 0);
         CHECK(block == some.at[9 - i], "the last freed first");
         AUDIT();
     }
-    CHECK(pool_of(take(BLOCK)) != pool);
+    CHECK(pool_of(unit_take(BLOCK)) != pool);
     AUDIT();
 }
 
@@ -79,7 +73,7 @@ TEST(a_free_into_a_full_pool_makes_the_freeing_thread_its_owner) {
     struct blocks blocks = { .count = POOL_BLOCKS };
     take_all(&blocks);
     struct pm_pool *const pool = pool_of(blocks.at[0]);
-    take(BLOCK);
+    unit_take(BLOCK);
     CHECK(pool->shared.state == PM_POOL_FULL);
     struct blocks one = { .count = 1, .at = { blocks.at[5] } };
     unit_in_thread(free_all, &one);
@@ -95,7 +89,7 @@ TEST(pools_of_an_ended_thread_serve_the_next_miss_of_another) {
     CHECK(pool->shared.state == PM_POOL_ABANDONED && pool->shared.owner == PM_OWNER_NOBODY);
     CHECK(blocks.heap->ended);
     AUDIT();
-    char *const block = take(BLOCK);
+    char *const block = unit_take(BLOCK);
     CHECK(pool_of(block) == pool && pool->shared.state == PM_POOL_CURRENT);
     CHECK(pool->shared.owner == pm_thread.heap);
     AUDIT();
@@ -158,9 +152,9 @@ TEST(a_double_free_by_another_thread_is_told) {
     }
     CHECK(remote_count(pool) == 1);
     AUDIT();
-    take(BLOCK);
-    take(BLOCK);
-    take(BLOCK);
+    unit_take(BLOCK);
+    unit_take(BLOCK);
+    unit_take(BLOCK);
     CHECK(pool->shared.state == PM_POOL_FULL);
     pm_free(blocks.at[7]);
     CHECK(pm_heap_free(&pm_ended_heap, blocks.at[7], PM_SMALL_POOL_BITS) == PM_DOUBLE_FREE);
@@ -195,7 +189,7 @@ TEST(a_damaged_link_of_a_remote_free_is_not_lost) {
 
 TEST(without_memory_for_a_heap_a_thread_gets_no_block) {
     struct pm_heap *heap;
-    take(16);
+    unit_take(16);
     fake_fail(FAKE_MAP, 0, FAKE_ALL);
     for (unsigned i = 0; (heap = pm_heap_open()) != NULL; i++) {
         CHECK(i < 1000);
@@ -268,7 +262,7 @@ static void *sit(void *argument) {
         for (unsigned i = 0; i < BATCH; i++) {
             random = random * UINT64_C(6364136223846793005) + 1442695040888963407;
             size[i] = (random >> 33) % (i % 10 == 0 ? 20000 : 400);
-            batch[i] = take(size[i]);
+            batch[i] = unit_take(size[i]);
             unit_fill(batch[i], size[i], (uintptr_t)batch[i]);
         }
         pass_on(&seats[(seat->id + 1) % THREADS], batch, size);

@@ -129,7 +129,8 @@ TEST(a_size_that_no_system_has_leaves_the_block_as_it_was) {
     check_block(at, 9 * MIB);
 }
 
-// A request of one size after a block of another was freed: made of its pages, whole and of the size asked.
+// A request of one size after a block of another was freed: made of its pages, whole and of the
+// size asked.
 TEST(cached_blocks_are_cut_and_grown_to_the_size_asked) {
     static const size_t sizes[] = { 8192, 300 * 1024, 3 * MIB, 4 * MIB, 17 * MIB, 19 * MIB };
     enum { COUNT = sizeof sizes / sizeof *sizes };

@@ -44,8 +44,8 @@ TEST(the_clock_may_wrap) {
     CHECK(pm_keep_limit(&keep, 0, 5) == PM_KEEP_BYTES + 64 * MIB);
 }
 
-// Threads read the clock before they wait for the lock: the later reader may be the first to get it. A trim looks
-// from the future on purpose.
+// Threads read the clock before they wait for the lock: the later reader may be the first to get
+// it. A trim looks from the future on purpose.
 TEST(a_look_from_before_the_last_one_forgets_nothing) {
     struct pm_keep keep = { .extra = 64 * MIB, .at = NOW };
     CHECK(pm_keep_limit(&keep, 0, NOW - 1) == PM_KEEP_BYTES + 64 * MIB);

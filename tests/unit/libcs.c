@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) the poolmalloc authors
 //
-// core/libcs: what is a block of libc's malloc, and what only looks like one. The names that libc keeps for itself
-// are used, so that a sanitizer's malloc does not stand in between.
+// core/libcs: what is a block of libc's malloc, and what only looks like one. The names that libc
+// keeps for itself are used, so that a sanitizer's malloc does not stand in between.
 
 #include "fake_os.h"
 #include "unit.h"

@@ -83,36 +83,11 @@ TEST(a_child_allocates_starts_threads_and_forks) {
     AUDIT();
 }
 
-static bool stop;
-
-static void *be_busy(void *argument) {
-    uint64_t random = (uintptr_t)argument;
-    char *blocks[64] = { NULL };
-    while (!__atomic_load_n(&stop, __ATOMIC_RELAXED)) {
-        random = random * UINT64_C(6364136223846793005) + 1442695040888963407;
-        const unsigned at = random >> 58;
-        const size_t sizes[] = { 16, 100, 900, 5000, 30000, 200000, 3 * MIB };
-        pm_free(blocks[at]);
-        blocks[at] = pm_malloc(sizes[(random >> 40) % (at == 0 ? 7 : at < 8 ? 6 : 4)]);
-        CHECK(blocks[at] != NULL);
-    }
-    for (unsigned i = 0; i < 64; i++) {
-        pm_free(blocks[i]);
-    }
-    return NULL;
-}
-
 static void with_busy_threads(void (*act)(void)) {
-    pthread_t threads[THREADS];
-    for (uintptr_t i = 0; i < THREADS; i++) {
-        CHECK(pthread_create(&threads[i], NULL, be_busy, (void *)(i + 1)) == 0);
-    }
+    unit_start_busy_threads(THREADS);
     busy = THREADS;
     act();
-    __atomic_store_n(&stop, true, __ATOMIC_RELAXED);
-    for (unsigned i = 0; i < THREADS; i++) {
-        pthread_join(threads[i], NULL);
-    }
+    unit_stop_busy_threads();
 }
 
 static void fork_often(void) {
@@ -134,8 +109,8 @@ TEST(children_of_a_busy_process_find_all_in_order) {
     CHECK(taken() == 0);
 }
 
-// A thread that stands still inside a call to the system, until its process has been forked, or the forking thread
-// has to wait for a lock.
+// A thread that stands still inside a call to the system, until its process has been forked, or the
+// forking thread has to wait for a lock.
 static sem_t reached;
 static pthread_t standing;
 static bool stood, forked;

@@ -13,7 +13,8 @@
 #define SMALL_ARENAS (&pm_arenas[PM_ARENAS_SMALL])
 #define MEDIUM_ARENAS (&pm_arenas[PM_ARENAS_MEDIUM])
 
-// A pool with a page of blocks in use, or with all that it has; full and nobody's. NULL without memory.
+// A pool with a page of blocks in use, or with all that it has; full and nobody's. NULL without
+// memory.
 struct pm_pool *pools_take(size_t n, bool whole);
 
 // Frees all its blocks and gives it back.

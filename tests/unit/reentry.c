@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) the poolmalloc authors
 //
-// entry: a signal handler that allocates while its thread is inside the library. POSIX forbids it; it must not hang,
-// and the lists stay whole.
+// entry: a signal handler that allocates while its thread is inside the library. POSIX forbids it;
+// it must not hang, and the lists stay whole.
 
 #include "fake_os.h"
 #include "unit.h"
@@ -152,7 +152,8 @@ TEST(a_size_is_told_inside_a_miss_without_a_lock) {
     pm_unlock(&pm_runs[PM_RUNS_SMALL].lock);
 }
 
-// Another thread, on its way through all locks as for a fork, waits for the one that was held at the interruption.
+// Another thread, on its way through all locks as for a fork, waits for the one that was held at
+// the interruption.
 static pthread_barrier_t taken;
 
 static void *take_in_order(void *nothing) {

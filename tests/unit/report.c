@@ -21,21 +21,15 @@
 #define TEST(name) UNIT_TEST(report, name)
 #define MIB ((size_t)1 << 20)
 
-static char *take(size_t n) {
-    char *const block = pm_malloc(n);
-    CHECK(block != NULL);
-    return block;
-}
-
 static void take_some_of_all(void) {
     for (unsigned i = 0; i < 2000; i++) {
-        char *const block = take(unit_below(i % 100 == 0 ? 200000 : 10000));
+        char *const block = unit_take(unit_below(i % 100 == 0 ? 200000 : 10000));
         if (i % 3 == 0) {
             pm_free(block);
         }
     }
-    pm_free(take(3 * MIB));
-    take(40 * MIB);
+    pm_free(unit_take(3 * MIB));
+    unit_take(40 * MIB);
 }
 
 static const char *report(enum pm_stats_format format) {
@@ -82,9 +76,9 @@ TEST(rows_of_the_text_sum_to_the_bytes_mapped) {
 }
 
 TEST(the_table_of_the_text_has_every_class_in_use) {
-    take(16);
-    take(576);
-    take(PM_MEDIUM_MAX);
+    unit_take(16);
+    unit_take(576);
+    unit_take(PM_MEDIUM_MAX);
     const char *const text = report(PM_STATS_TEXT);
     unsigned rows = 0;
     for (const char *line = strstr(text, "----\n") + 5; *line != '\n'; line = strchr(line, '\n') + 1) {

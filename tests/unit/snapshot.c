@@ -44,12 +44,6 @@ static struct pm_snapshot look(void) {
     return snapshot;
 }
 
-static char *take(size_t n) {
-    char *const block = pm_malloc(n);
-    CHECK(block != NULL);
-    return block;
-}
-
 TEST(an_empty_heap_has_nothing_in_use) {
     const struct pm_snapshot snapshot = look();
     CHECK(snapshot.balance.blocks_in_use == 0 && snapshot.balance.runs_in_use == 0);
@@ -62,7 +56,7 @@ TEST(blocks_in_use_are_those_that_were_asked_for) {
     size_t bytes = 0, count[PM_CLASS_COUNT] = { 0 };
     for (unsigned i = 0; i < COUNT; i++) {
         const size_t n = unit_below(unit_below(5) == 0 ? PM_MEDIUM_MAX + 1 : 600);
-        blocks[i] = take(n);
+        blocks[i] = unit_take(n);
         bytes += pm_classes[pm_class_of(n)].size;
         count[pm_class_of(n)]++;
     }
@@ -90,15 +84,15 @@ static void free_it(void *block) {
 }
 
 TEST(remote_frees_are_not_in_use) {
-    char *const block = take(1000);
-    take(1000);
+    char *const block = unit_take(1000);
+    unit_take(1000);
     unit_in_thread(free_it, block);
     const struct pm_snapshot snapshot = look();
     CHECK(snapshot.classes[pm_class_of(1000)].in_use == 1);
 }
 
 TEST(large_blocks_are_counted) {
-    char *const run = take(100000), *const large = take(5 * MIB), *const huge = take(40 * MIB);
+    char *const run = unit_take(100000), *const large = unit_take(5 * MIB), *const huge = unit_take(40 * MIB);
     const size_t in_runs = pm_malloc_usable_size(run) + pm_malloc_usable_size(large);
     struct pm_snapshot snapshot = look();
     CHECK(snapshot.balance.runs_in_use == in_runs && snapshot.run_arenas == 2);
@@ -115,7 +109,7 @@ TEST(large_blocks_are_counted) {
 }
 
 TEST(emergency_memory_is_counted) {
-    take(100);
+    unit_take(100);
     const struct pm_snapshot before = look();
     CHECK(pm_emergency_malloc(100, 16) != NULL);
     const struct pm_snapshot after = look();
@@ -130,7 +124,7 @@ TEST(rows_sum_after_every_step) {
         if (count == 0 || (unit_below(2) && count < LIVE)) {
             static const size_t most[] = { 600, 9000, 40000, 300000, 3 * MIB, 20 * MIB };
             const size_t which = unit_below(20);
-            live[count++] = take(unit_below(most[which < 6 ? which : 0]));
+            live[count++] = unit_take(unit_below(most[which < 6 ? which : 0]));
         } else {
             const size_t at = unit_below(count);
             pm_free(live[at]);
@@ -174,7 +168,7 @@ TEST(the_sum_is_what_the_kernel_has_mapped) {
     const size_t others = kernels_sum() - look().mapped;
     for (unsigned i = 0; i < COUNT; i++) {
         for (unsigned j = 0; j < (i < 4 ? 20 : 3); j++) {
-            blocks[i][j] = take(sizes[i]);
+            blocks[i][j] = unit_take(sizes[i]);
         }
         CHECK(kernels_sum() - look().mapped == others, "%zu", sizes[i]);
     }
@@ -188,36 +182,12 @@ TEST(the_sum_is_what_the_kernel_has_mapped) {
     CHECK(kernels_sum() - look().mapped == others);
 }
 
-static bool stop;
-
-static void *be_busy(void *argument) {
-    uint64_t random = (uintptr_t)argument;
-    char *blocks[64] = { NULL };
-    while (!__atomic_load_n(&stop, __ATOMIC_RELAXED)) {
-        random = random * UINT64_C(6364136223846793005) + 1442695040888963407;
-        static const size_t sizes[] = { 16, 100, 900, 5000, 30000, 200000, 3 << 20 };
-        const unsigned at = random >> 58;
-        pm_free(blocks[at]);
-        blocks[at] = take(sizes[(random >> 40) % (at == 0 ? 7 : at < 8 ? 6 : 4)]);
-    }
-    for (unsigned i = 0; i < 64; i++) {
-        pm_free(blocks[i]);
-    }
-    return NULL;
-}
-
 TEST(rows_sum_while_threads_allocate) {
-    pthread_t threads[3];
-    for (uintptr_t i = 0; i < 3; i++) {
-        CHECK(pthread_create(&threads[i], NULL, be_busy, (void *)(i + 1)) == 0);
-    }
+    unit_start_busy_threads(3);
     for (unsigned i = 0; i < 3000; i++) {
         look();
     }
-    __atomic_store_n(&stop, true, __ATOMIC_RELAXED);
-    for (unsigned i = 0; i < 3; i++) {
-        pthread_join(threads[i], NULL);
-    }
+    unit_stop_busy_threads();
     look();
 }
 
@@ -229,10 +199,10 @@ static bool read_process(void *context, uintptr_t at, void *to, size_t size) {
 
 TEST(another_process_is_read_by_the_same_walk) {
     for (unsigned i = 0; i < 3000; i++) {
-        take(unit_below(i % 100 == 0 ? 200000 : 2000));
+        unit_take(unit_below(i % 100 == 0 ? 200000 : 2000));
     }
-    pm_free(take(20 * MIB));
-    take(40 * MIB);
+    pm_free(unit_take(20 * MIB));
+    unit_take(40 * MIB);
     const struct pm_snapshot own = look();
     int hold[2];
     CHECK(pipe(hold) == 0);
@@ -273,7 +243,7 @@ static bool read_and_lie(void *context, uintptr_t at, void *to, size_t size) {
 TEST(another_layout_is_refused) {
     const struct pm_reader reader = { .read = read_and_lie };
     struct pm_snapshot snapshot;
-    take(100);
+    unit_take(100);
     for (lie.offset = 1; lie.offset <= offsetof(struct pm_root, slot_bits); lie.offset++) {
         const bool in_pad = lie.offset > sizeof PM_ROOT_MAGIC && lie.offset <= sizeof pm_root.magic;
         CHECK(in_pad || !pm_snapshot_read(&snapshot, &reader, (uintptr_t)&pm_root), "%zu", lie.offset);
@@ -285,9 +255,9 @@ TEST(another_layout_is_refused) {
 TEST(what_can_not_be_read_ends_the_walk) {
     const struct pm_reader reader = { .read = read_and_lie };
     struct pm_snapshot snapshot;
-    take(100);
-    take(100000);
-    take(40 * MIB);
+    unit_take(100);
+    unit_take(100000);
+    unit_take(40 * MIB);
     CHECK(pm_snapshot_read(&snapshot, &reader, (uintptr_t)&pm_root));
     const size_t reads = lie.reads;
     for (lie.stop_at = 1; lie.stop_at <= reads; lie.stop_at++) {

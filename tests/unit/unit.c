@@ -14,6 +14,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "poolmalloc.h"
+
 static bool in_child;
 
 void unit_fail(const char *file, int line, const char *condition, const char *format, ...) {
@@ -65,6 +67,48 @@ bool unit_in_child(void (*function)(void *), void *argument) {
     CHECK(WIFEXITED(status), "the child ended by signal %d", WTERMSIG(status));
     CHECK(WEXITSTATUS(status) == 0, "the child failed");
     return true;
+}
+
+char *unit_take(size_t n) {
+    char *const block = pm_malloc(n);
+    CHECK(block != NULL);
+    return block;
+}
+
+static pthread_t busy_threads[UNIT_BUSY_MAX];
+static unsigned busy_count;
+static bool stop;
+
+static void *be_busy(void *argument) {
+    static const size_t sizes[] = { 16, 100, 900, 5000, 30000, 200000, 3 << 20 };
+    uint64_t random = (uintptr_t)argument;
+    char *blocks[64] = { NULL };
+    while (!__atomic_load_n(&stop, __ATOMIC_RELAXED)) {
+        random = random * UINT64_C(6364136223846793005) + 1442695040888963407;
+        const unsigned at = random >> 58;
+        pm_free(blocks[at]);
+        blocks[at] = unit_take(sizes[(random >> 40) % (at == 0 ? 7 : at < 8 ? 6 : 4)]);
+    }
+    for (unsigned i = 0; i < 64; i++) {
+        pm_free(blocks[i]);
+    }
+    return NULL;
+}
+
+void unit_start_busy_threads(unsigned count) {
+    CHECK(count <= UNIT_BUSY_MAX);
+    __atomic_store_n(&stop, false, __ATOMIC_RELAXED);
+    for (busy_count = 0; busy_count < count; busy_count++) {
+        const uintptr_t seed = busy_count + 1;
+        CHECK(pthread_create(&busy_threads[busy_count], NULL, be_busy, (void *)seed) == 0);
+    }
+}
+
+void unit_stop_busy_threads(void) {
+    __atomic_store_n(&stop, true, __ATOMIC_RELAXED);
+    for (unsigned i = 0; i < busy_count; i++) {
+        pthread_join(busy_threads[i], NULL);
+    }
 }
 
 static int captured_file = -1, kept_stderr;

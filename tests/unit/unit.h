@@ -37,8 +37,8 @@
 #define UNIT_SECONDS 120
 #define UNIT_TEST(suite, name) Test(suite, name, .timeout = UNIT_SECONDS)
 
-// An assertion that costs nothing while it holds and may stand in threads and in forked children. More arguments are
-// a format and its values.
+// An assertion that costs nothing while it holds and may stand in threads and in forked children.
+// More arguments are a format and its values.
 #define CHECK(condition, ...)                                                \
     do {                                                                     \
         if (!(condition)) {                                                  \
@@ -55,8 +55,18 @@ void unit_fail(const char *file, int line, const char *condition, const char *fo
 // Calls a function in a thread of its own and waits for its end.
 void unit_in_thread(void (*function)(void *), void *argument);
 
-// Calls a function in a forked child; fails when it fails, or doesn't return. True in all other cases.
+// Calls a function in a forked child; fails when it fails, or doesn't return. True in all other
+// cases.
 bool unit_in_child(void (*function)(void *), void *argument);
+
+// A block of n bytes; without memory the test fails.
+char *unit_take(size_t n);
+
+// Threads that allocate and free blocks of all kinds, from the one call to the other; at most
+// UNIT_BUSY_MAX.
+#define UNIT_BUSY_MAX 8
+void unit_start_busy_threads(unsigned count);
+void unit_stop_busy_threads(void);
 
 // What is written to stderr between the two calls.
 void unit_capture(void);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) the poolmalloc authors
 //
-// core: what is said of addresses that are no block in use, by the structure and by the default mode.
+// core: what is said of addresses that are no block in use, by the structure and by the default
+// mode.
 
 #include "fake_os.h"
 #include "unit.h"
@@ -18,12 +19,6 @@
 
 #define TEST(name) UNIT_TEST(verdict, name)
 #define MIB ((size_t)1 << 20)
-
-static char *take(size_t n) {
-    char *const block = pm_malloc(n);
-    CHECK(block != NULL);
-    return block;
-}
 
 static const struct pm_pool *pool_of(const void *block) {
     return pm_pool_of(block, PM_SMALL_POOL_BITS);
@@ -44,7 +39,7 @@ static void check_all(void *at, enum pm_verdict wanted) {
 }
 
 TEST(addresses_in_a_pool_arena_are_told_apart) {
-    char *const block = take(176);
+    char *const block = unit_take(176);
     char *const base = (char *)pm_pool_base(pool_of(block));
     char *const arena = (char *)pm_slot_of(block);
     const struct pm_pool *const pool = pool_of(block);
@@ -70,7 +65,7 @@ TEST(addresses_in_a_pool_arena_are_told_apart) {
 TEST(a_free_block_is_free_wherever_it_is_on_the_list) {
     char *blocks[50];
     for (unsigned i = 0; i < 50; i++) {
-        blocks[i] = take(80);
+        blocks[i] = unit_take(80);
     }
     for (unsigned i = 0; i < 49; i++) {
         pm_free(blocks[i]);
@@ -85,7 +80,7 @@ TEST(a_free_block_is_free_wherever_it_is_on_the_list) {
 
 TEST(a_free_block_that_was_never_served_is_free_too) {
     // The rest of the first page is carved, and on the list.
-    char *const block = take(64);
+    char *const block = unit_take(64);
     check_all(block + 64, PM_DOUBLE_FREE);
 }
 
@@ -93,12 +88,12 @@ TEST(blocks_of_a_free_pool_are_free) {
     enum { COUNT = 200 };
     static char *blocks[COUNT];
     for (unsigned i = 0; i < COUNT; i++) {
-        blocks[i] = take(1024);
+        blocks[i] = unit_take(1024);
     }
     for (unsigned i = 0; i < COUNT; i++) {
         pm_free(blocks[i]);
     }
-    take(64);  // keeps the arena
+    unit_take(64);  // keeps the arena
     CHECK(pool_of(blocks[0])->shared.state == PM_POOL_FREE);
     check_all(blocks[0], PM_DOUBLE_FREE);
     check_all(blocks[63], PM_DOUBLE_FREE);
@@ -110,11 +105,11 @@ TEST(blocks_of_a_free_pool_are_free) {
 
 TEST(what_a_free_pool_never_handed_out_was_never_handed_out) {
     static char *blocks[64];
-    char *const first = take(8192);
+    char *const first = unit_take(8192);
     struct pm_pool *const pool = (struct pm_pool *)pool_of(first);
     // Full of larger blocks first, so that a pool remains that was carved in part.
     for (unsigned i = 0; i < 64; i++) {
-        blocks[i] = take(8192);
+        blocks[i] = unit_take(8192);
     }
     pm_free(first);
     for (unsigned i = 0; i < 64; i++) {
@@ -127,7 +122,7 @@ TEST(what_a_free_pool_never_handed_out_was_never_handed_out) {
 
 // A program may store whatever it likes in its block: a suspicion must be dispelled.
 TEST(a_block_in_use_that_looks_free_is_not) {
-    char *const block = take(64), *const other = take(64), *const freed = take(64);
+    char *const block = unit_take(64), *const other = unit_take(64), *const freed = unit_take(64);
     const uint64_t key = pool_of(block)->owned.key;
     pm_free(freed);
     const uintptr_t looks[] = { 0, (uintptr_t)block, (uintptr_t)other, (uintptr_t)freed,
@@ -140,12 +135,12 @@ TEST(a_block_in_use_that_looks_free_is_not) {
     pm_free(block);
     CHECK(prove(block) == PM_DOUBLE_FREE);
     AUDIT();
-    CHECK(take(64) == block);
+    CHECK(unit_take(64) == block);
 }
 
 TEST(a_cleared_or_pointing_word_is_not_suspected) {
     for (unsigned i = 0; i < 1000; i++) {
-        char *const block = take(512);
+        char *const block = unit_take(512);
         const uint64_t key = pool_of(block)->owned.key;
         *(uint64_t *)block = 0;
         CHECK(!pm_link_suspected((uintptr_t)block, key));
@@ -159,7 +154,7 @@ TEST(a_cleared_or_pointing_word_is_not_suspected) {
 TEST(addresses_in_run_arenas_are_told_apart) {
     static const size_t sizes[] = { PM_MEDIUM_MAX + 1, 5 * MIB };
     for (unsigned i = 0; i < 2; i++) {
-        char *const block = take(sizes[i]);
+        char *const block = unit_take(sizes[i]);
         check_all(block + 1, PM_UNALIGNED);
         check_all(block + 16, PM_INSIDE);
         check_all(block + sizes[i] - sizes[i] % 16 - 16, PM_INSIDE);
@@ -173,7 +168,7 @@ TEST(addresses_in_run_arenas_are_told_apart) {
 
 TEST(addresses_in_and_around_huge_blocks_are_told_apart) {
     const size_t n = 22 * MIB;
-    char *const block = take(n);
+    char *const block = unit_take(n);
     check_all(block + 1, PM_UNALIGNED);
     check_all(block + 16, PM_INSIDE);
     check_all(block + 8 * MIB, PM_INSIDE);
@@ -189,8 +184,8 @@ TEST(blocks_of_arenas_that_went_back_are_free_already) {
     enum { COUNT = 200 };
     static char *pools[COUNT], *runs[COUNT];
     for (unsigned i = 0; i < COUNT; i++) {
-        pools[i] = take(30000);
-        runs[i] = take(100000);
+        pools[i] = unit_take(30000);
+        runs[i] = unit_take(100000);
     }
     for (unsigned i = 0; i < COUNT; i++) {
         pm_free(pools[i]);
@@ -216,7 +211,7 @@ TEST(addresses_of_nobody_are_strays) {
     munmap(mapped, 8192);
     check_all(mapped + 4096, PM_STRAY);
     check_all((char *)(uintptr_t)0x123456789000, PM_STRAY);
-    check_all((char *)(uintptr_t)&take, PM_STRAY);
+    check_all((char *)(uintptr_t)&unit_take, PM_STRAY);
 }
 
 TEST(what_no_program_has_is_not_a_pointer) {
