@@ -46,11 +46,12 @@
 #define PM_RUN_UNIT_BITS       14
 #define PM_LARGE_RUN_UNIT_BITS 17
 
-// A miss takes the best of this many of its pools. Where it has as many, it leaves those of which
-// less than this part is free: a miss for every few blocks costs more than the memory of another
-// pool.
+// A miss takes the best of this many of its pools. Where it has as many, it passes those by of which
+// less than a part of FREE_MIN is free, at most so many at a time: a miss for every few blocks costs
+// more than the memory of another pool.
 #define PM_PICK_LOOK     4
 #define PM_PICK_FREE_MIN 64
+#define PM_PICK_PASS     16
 
 // Memory that is already resident is carved in steps of this, fresh memory by the page.
 #define PM_CARVE_RESIDENT_BYTES ((size_t)8 << 10)
@@ -63,8 +64,8 @@
 #define PM_PURGE_DELAY_MS 1000
 #define PM_PURGE_BATCH    16
 
-// New pool arenas ask for transparent huge pages once this much of their kind is in use: an arena
-// is half full on average, and half of one is 3 % of it.
+// New arenas refuse transparent huge pages until this much of their kind is in use: an arena is half
+// full on average, and half of one is 3 % of it.
 #define PM_THP_FROM ((size_t)64 << 20)
 
 // The clock is a system call, so it is read once in this many returns of pools.

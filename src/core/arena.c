@@ -147,7 +147,6 @@ struct surplus {
 
 struct purge {
     struct pm_pool *pool[PM_PURGE_BATCH];
-    bool refuse_thp[PM_PURGE_BATCH]; // in the arena of this pool
     unsigned count;
     struct pm_arena *arena;
 };
@@ -173,8 +172,6 @@ static void choose_purge(struct pm_arenas *arenas, const struct surplus *surplus
         pm_keep_purged(&arenas->keep, pool->owned.touched);
         change_free(arenas, arena, arena->head.free & ~pool_bit(pool));
         pm_set(&pool->shared.state, PM_POOL_PURGING);
-        chosen->refuse_thp[chosen->count] = arena->head.thp != 0;
-        arena->head.thp = 0;
         chosen->pool[chosen->count++] = pool;
     }
     if (chosen->count == 0 && arenas->empty > surplus->spare) {
@@ -190,10 +187,6 @@ static size_t purge_chosen(struct pm_arenas *arenas, const struct purge *chosen,
     for (unsigned i = 0; i < chosen->count; i++) {
         struct pm_pool *const pool = chosen->pool[i];
         const size_t touched = pm_round_up(pool->owned.touched, pm_os_page_size());
-        // Otherwise the kernel would make the rest of a huge page, and what is purged, one again.
-        if (PM_UNLIKELY(chosen->refuse_thp[i])) {
-            pm_os_advise_huge_pages(pm_arena_of(pool), PM_SLOT_BYTES, false);
-        }
         if (pm_os_purge((void *)pm_pool_base(pool), touched) == 0) {
             pm_set(&pool->owned.touched, 0);
             bytes += touched;
@@ -267,10 +260,6 @@ static struct pm_pool *take_free(struct pm_arenas *arenas) {
     }
     change_free(arenas, arena, arena->head.free & ~pool_bit(pool));
     pm_set(&arena->head.opened, arena->head.opened | pool_bit(pool));
-    if (PM_UNLIKELY(arena->head.thp != 0)) {
-        // The first touch makes all of it resident.
-        pm_set(&pool->owned.touched, (uint32_t)PM_POOL_BYTES(arenas->bits));
-    }
     arenas->taken++;
     return pool;
 }
@@ -295,23 +284,6 @@ static void set_up(struct pm_pool *pool, pm_class class, unsigned bits) {
     pm_set(&pool->remote.word, PM_REMOTE_OWNED);
 }
 
-// For a new arena, not touched yet, when `in_use` bytes in pools of its kind are. Of medium pools
-// the half that begins with the headers would waste most of the place of pool 0.
-static void advise_huge_pages(const struct pm_arenas *arenas, struct pm_arena *arena,
-                              size_t in_use) {
-    if (pm_thp_refuse_small(arena, PM_SLOT_BYTES, in_use)) {
-        return;
-    }
-    if (pm_options.thp == PM_THP_AUTO) {
-        const size_t half = arenas->bits == PM_SMALL_POOL_BITS ? 0 : PM_SLOT_BYTES / 2;
-        if (half != 0) {
-            pm_os_advise_huge_pages(arena, half, false);
-        }
-        pm_os_advise_huge_pages((char *)arena + half, PM_SLOT_BYTES - half, true);
-    }
-    arena->head.thp = 1;
-}
-
 struct pm_pool *pm_arena_take(pm_class class, struct pm_heap *owner) {
     const unsigned bits = pm_class_pool_bits(class);
     struct pm_arenas *const arenas = arenas_of(bits);
@@ -328,7 +300,7 @@ struct pm_pool *pm_arena_take(pm_class class, struct pm_heap *owner) {
         if (arena == NULL) {
             return NULL;
         }
-        advise_huge_pages(arenas, arena, in_use);
+        pm_thp_refuse_small(arena, PM_SLOT_BYTES, in_use);
         add_arena(arenas, arena);
     }
     set_up(pool, class, bits);

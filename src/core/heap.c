@@ -103,28 +103,48 @@ static bool is_nearly_full(const struct pm_pool *pool) {
     return in_use * pm_classes[pool->shared.class].size > end - end / PM_PICK_FREE_MIN;
 }
 
-// The first pool of the bin that is at least half in use, else the fullest of the first few, off
-// the bin: the longest waiting has gathered the most frees, and sparse pools are left to drain.
-// NULL when the bin is empty; unless `any` will do, also when it has several pools and the best is
-// nearly full: with another pool in use, all wait longer and gather more.
+// Moves nearly full pools at the front of a bin to its back, up to a limit; false when it was reached.
+static bool pass_nearly_full(struct pm_heap *heap, pm_class class) {
+    for (unsigned i = 0; i < PM_PICK_PASS; i++) {
+        struct pm_pool *const first = pool_of_link(heap->bin[class].next);
+        if (!is_nearly_full(first)) {
+            return true;
+        }
+        unlist_pool(heap, first);
+        list_pool(heap, first);
+    }
+    return false;
+}
+
+// The first pool of the bin that is at least half in use, else the fullest of the first few, off the
+// bin: the longest waiting has gathered the most frees, and sparse pools are left to drain. Unless
+// `any` will do, nearly full pools of a bin of several are passed by: with another pool in use, all
+// wait longer and gather more. NULL when there is none.
 static struct pm_pool *pick_listed(struct pm_heap *heap, pm_class class, bool any) {
     const struct pm_list *const bin = &heap->bin[class];
+    const bool choosy = !any && heap->listed[class] >= PM_PICK_LOOK;
     struct pm_pool *best = NULL;
     unsigned looked = 0;
+    if (choosy && !pass_nearly_full(heap, class)) {
+        return NULL;
+    }
     PM_LIST_EACH(link, bin) {
         struct pm_pool *const pool = pool_of_link(link);
-        if (best == NULL || pool->owned.used > best->owned.used) {
-            best = pool;
+        if (!choosy || !is_nearly_full(pool)) {
+            if (best == NULL || pool->owned.used > best->owned.used) {
+                best = pool;
+            }
+            if (pool->owned.used * pm_classes[class].size >= pool->owned.end / 2) {
+                break;
+            }
         }
-        if (++looked == PM_PICK_LOOK ||
-            pool->owned.used * pm_classes[class].size >= pool->owned.end / 2) {
+        if (++looked == PM_PICK_LOOK) {
             break;
         }
     }
-    if (best == NULL || (!any && heap->listed[class] >= PM_PICK_LOOK && is_nearly_full(best))) {
-        return NULL;
+    if (best != NULL) {
+        unlist_pool(heap, best);
     }
-    unlist_pool(heap, best);
     return best;
 }
 
@@ -134,7 +154,7 @@ static bool claim(struct pm_pool *pool, uint64_t *remote) {
     PM_ASSERT((*remote & PM_REMOTE_OWNED) == 0);
     const uint64_t owned = (*remote & ~PM_REMOTE_WAITING) | PM_REMOTE_OWNED;
     return __atomic_compare_exchange_n(&pool->remote.word, remote, owned, false, __ATOMIC_ACQUIRE,
-                                       __ATOMIC_RELAXED);
+                                       __ATOMIC_ACQUIRE);
 }
 
 // Both under the lock of the class.
@@ -382,13 +402,16 @@ bool pm_heap_push_remote(void *at, unsigned bits) {
         pm_link_suspected(block, pool->shared.key)) {
         return false;
     }
-    while (is_pushed(heap, pool, remote)) {
+    bool tried = false;
+    for (; is_pushed(heap, pool, remote); tried = true) {
         if (push_remote(pool, block, &remote)) {
             return true;
         }
     }
-    // The block may look like a free one now: a failed try has written its link.
-    pm_set((pm_link *)block, 0);
+    if (tried) {
+        // The link that the try has written would make the block look free.
+        pm_set((pm_link *)block, 0);
+    }
     return false;
 }
 

@@ -78,7 +78,8 @@ uintptr_t pm_heap_malloc(struct pm_heap *heap, pm_class class, uintptr_t *damage
 enum pm_verdict pm_heap_free(struct pm_heap *heap, void *block, unsigned bits);
 
 // The usual remote free: of a sound block into a pool that another heap owns. Touches no heap, so
-// that it needs no place in the library. False: nothing was changed.
+// that it needs no place in the library. False: not done, and the block may have lost its first
+// word.
 bool pm_heap_push_remote(void *block, unsigned bits);
 
 // The rare end of a local free that has been done: the pool's count of used blocks has reached 0.

@@ -131,7 +131,7 @@ struct pm_arena_head {
     uint64_t opened;      // set of pools whose header was written
     uint32_t bits;        // pool size
     uint32_t pools;       // number of pools; they are 1 to pools
-    uint64_t thp;         // huge pages were asked for, and not refused since
+    uint64_t reserved;
 };
 
 struct pm_arena {

@@ -4,15 +4,14 @@
 // Transparent huge pages.
 //
 // Memory in huge pages costs a quarter to touch first, and programs that walk through much of it
-// miss the translation cache less. But a huge page is resident as a whole. By default (`auto`)
-// small heaps refuse them, also where the system gives them to everyone; pool arenas of a large
-// heap, whose blocks fill them one by one, ask for them; runs of a large heap and huge blocks leave
-// it to the system, since the program may touch little of a large block.
+// miss the translation cache less. But a huge page is resident as a whole, and what is purged of
+// one part stays charged to the process until the kernel splits it. By default (`auto`) arenas of a
+// small heap refuse them, also where the system gives them to everyone; those of a large heap, and
+// large blocks, have what the system gives.
 
 #ifndef PM_CORE_THP_H
 #define PM_CORE_THP_H
 
-#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/attributes.h"
@@ -27,13 +26,11 @@ PM_INLINE void pm_thp_advise_mapping(void *at, size_t size) {
     }
 }
 
-// For a new arena of a kind of which `in_use` bytes are. True when it stays without huge pages.
-PM_INLINE bool pm_thp_refuse_small(void *arena, size_t size, size_t in_use) {
-    const bool refuse = pm_options.thp == PM_THP_AUTO && in_use < PM_THP_FROM;
-    if (refuse) {
+// For a new arena of a kind of which `in_use` bytes are.
+PM_INLINE void pm_thp_refuse_small(void *arena, size_t size, size_t in_use) {
+    if (pm_options.thp == PM_THP_AUTO && in_use < PM_THP_FROM) {
         pm_os_advise_huge_pages(arena, size, false);
     }
-    return refuse || pm_options.thp == PM_THP_NEVER;
 }
 
 #endif

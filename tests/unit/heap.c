@@ -181,7 +181,8 @@ static void lose_one_each(char *lost[PM_PICK_LOOK], char *next[PM_PICK_LOOK]) {
         char *block;
         do {
             block = unit_take(TINY);
-        } while (pool_of(block)->owned.list != 0 || pool_of(block)->shared.carved < pool_of(block)->owned.end);
+        } while (pool_of(block)->owned.list != 0 ||
+                 pool_of(block)->shared.carved < pool_of(block)->owned.end);
         if (i < PM_PICK_LOOK) {
             lost[i] = block;
             next[i] = (char *)pm_pool_base(pool_of(block));
@@ -213,6 +214,18 @@ TEST(nearly_full_pools_wait_where_there_are_several) {
         last = unit_take(TINY);
     } while (taken() == before + 2 && pool_of(last) != pool_of(lost[0]));
     CHECK(pool_of(last) == pool_of(lost[0]) && taken() == before + 2);
+    AUDIT();
+}
+
+TEST(a_nearly_full_pool_does_not_keep_others_from_serving) {
+    char *lost[PM_PICK_LOOK], *next[PM_PICK_LOOK];
+    lose_one_each(lost, next);
+    // The last to come has gathered enough; the others wait in front of it.
+    for (unsigned i = 1; i < TINY_MIN; i++) {
+        pm_free(next[PM_PICK_LOOK - 1] + i * TINY);
+    }
+    const size_t before = taken();
+    CHECK(pool_of(unit_take(TINY)) == pool_of(lost[PM_PICK_LOOK - 1]) && taken() == before);
     AUDIT();
 }
 

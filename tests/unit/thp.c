@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) the poolmalloc authors
 //
-// core/thp: which memory asks for huge pages, and which refuses them.
+// core/thp: which memory refuses huge pages, and which asks for them.
 
 #include "fake_os.h"
 #include "pools.h"
@@ -9,6 +9,7 @@
 
 #include "config/options.h"
 #include "core/arena.h"
+#include "core/run.h"
 #include "poolmalloc.h"
 
 #define TEST(name) UNIT_TEST(thp, name)
@@ -58,41 +59,38 @@ TEST(large_blocks_are_left_to_the_system) {
     CHECK(fake_count(FAKE_ASK) == 0 && fake_count(FAKE_REFUSE) == before);
 }
 
-TEST(small_pools_of_a_large_heap_ask_for_huge_pages) {
-    const unsigned count = fill_large_heap(64, LARGE_HEAP);
+TEST(a_large_heap_has_what_the_system_gives) {
+    const unsigned small = fill_large_heap(64, LARGE_HEAP);
     const uint32_t refused = fake_count(FAKE_REFUSE);
-    CHECK(fake_count(FAKE_ASK) == 0 && refused == SMALL_ARENAS->count);
-    pools_take_many(&pools[count], 1, 64, false);
-    CHECK(fake_count(FAKE_ASK) == 1 && fake_count(FAKE_REFUSE) == refused);
-    CHECK(pools[count]->owned.touched == PM_POOL_BYTES(PM_SMALL_POOL_BITS),
-          "all of it is resident from the first touch");
+    CHECK(refused == SMALL_ARENAS->count && fake_count(FAKE_ASK) == 0);
+    pools_take_many(&pools[small], 1, 64, false);
+    CHECK(fake_count(FAKE_REFUSE) == refused, "one more arena of small pools");
+    // Each kind counts for itself.
+    pools_take_many(pools, 1, 60000, false);
+    CHECK(fake_count(FAKE_REFUSE) == refused + 1, "the first arena of medium pools");
+    const unsigned medium = fill_large_heap(60000, LARGE_HEAP_MEDIUM);
+    const uint32_t now = fake_count(FAKE_REFUSE);
+    pools_take_many(&pools[medium], 1, 60000, false);
+    CHECK(fake_count(FAKE_REFUSE) == now && fake_count(FAKE_ASK) == 0);
     AUDIT();
 }
 
-TEST(medium_pools_of_a_large_heap_ask_beyond_the_headers) {
-    const unsigned count = fill_large_heap(60000, LARGE_HEAP_MEDIUM);
-    const uint32_t refused = fake_count(FAKE_REFUSE);
-    CHECK(fake_count(FAKE_ASK) == 0);
-    pools_take_many(&pools[count], 1, 60000, false);
-    CHECK(fake_count(FAKE_ASK) == 1 && fake_count(FAKE_REFUSE) == refused + 1);
-    AUDIT();
-}
-
-TEST(an_arena_of_which_a_part_is_purged_refuses_them_from_then_on) {
-    const unsigned first = fill_large_heap(64, LARGE_HEAP);
-    pools_take_many(&pools[first], 1, 64, false);
-    const unsigned end = fill_arena(first + 1, 64);
-    CHECK(fake_count(FAKE_ASK) == 1 && pm_arena_of(pools[first])->head.thp != 0);
-    const uint32_t refused = fake_count(FAKE_REFUSE);
-    pools_give_many(&pools[first], 3);
-    CHECK(pm_arenas_trim() == 3 * PM_POOL_BYTES(PM_SMALL_POOL_BITS), "whole pools");
-    CHECK(fake_count(FAKE_REFUSE) == refused + 1 && pm_arena_of(pools[first])->head.thp == 0);
-    pools_give_many(&pools[first + 3], 2);
-    CHECK(pm_arenas_trim() != 0 && fake_count(FAKE_REFUSE) == refused + 1, "once");
-    for (unsigned i = first; i < first + 5; i++) {
-        CHECK(!pools_resident(pools[i]), "%u", i);
+TEST(short_runs_of_a_large_heap_have_what_the_system_gives) {
+    enum { RUN = 1 << 20 };
+    static void *blocks[PM_THP_FROM / RUN + 8];
+    unsigned count = 0;
+    while (pm_runs[PM_RUNS_SMALL].used_units << PM_RUN_UNIT_BITS < PM_THP_FROM) {
+        CHECK((blocks[count++] = pm_malloc(RUN)) != NULL);
     }
-    CHECK(end == first + ARENA_POOLS);
+    const uint32_t refused = fake_count(FAKE_REFUSE);
+    const size_t arenas = pm_runs[PM_RUNS_SMALL].count;
+    while (pm_runs[PM_RUNS_SMALL].count == arenas) {
+        CHECK((blocks[count++] = pm_malloc(RUN)) != NULL);
+    }
+    CHECK(fake_count(FAKE_REFUSE) == refused && fake_count(FAKE_ASK) == 0);
+    while (count > 0) {
+        pm_free(blocks[--count]);
+    }
     AUDIT();
 }
 
@@ -114,7 +112,7 @@ TEST(never_refuses_them_for_all_memory) {
 TEST(always_asks_for_them_for_all_memory) {
     pm_options.thp = PM_THP_ALWAYS;
     pools_take_many(pools, 1, 64, false);
-    CHECK(fake_count(FAKE_ASK) == 1 && pools[0]->owned.touched == PM_POOL_BYTES(PM_SMALL_POOL_BITS));
+    CHECK(fake_count(FAKE_ASK) == 1);
     pools_take_many(pools, 1, 20000, false);
     static const size_t sizes[] = { 100000, 4 * MIB, 64 * MIB };
     for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) {
