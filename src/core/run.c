@@ -59,16 +59,14 @@ static size_t units_for(const struct pm_runs *runs, size_t n) {
     return (n + ((size_t)1 << runs->unit_bits) - 1) >> runs->unit_bits;
 }
 
-typedef uint64_t __attribute__((may_alias)) states;
-
 // Others read single states, so they are stored, eight at a time where they can be, but not by
 // memset.
 static void set_states(struct pm_run_arena *arena, size_t unit, size_t count, uint8_t state) {
     const size_t end = unit + count;
     while (unit < end) {
-        if (unit % sizeof(states) == 0 && end - unit >= sizeof(states)) {
-            pm_set((states *)&arena->state[unit], state * UINT64_C(0x0101010101010101));
-            unit += sizeof(states);
+        if (unit % 8 == 0 && end - unit >= 8) {
+            pm_set(&arena->eight_states[unit / 8], state * UINT64_C(0x0101010101010101));
+            unit += 8;
         } else {
             pm_set(&arena->state[unit++], state);
         }

@@ -45,7 +45,10 @@ struct pm_run {
 struct pm_run_arena {
     struct pm_list every;
     uint64_t dirty[PM_DIRTY_WORDS]; // units that may be resident and not zero
-    uint8_t state[PM_ARENA_UNITS];  // enum pm_unit_state
+    union {
+        uint8_t state[PM_ARENA_UNITS]; // enum pm_unit_state
+        uint64_t eight_states[PM_ARENA_UNITS / 8];
+    };
     struct pm_run run[PM_ARENA_UNITS];
 };
 
