@@ -74,6 +74,8 @@ static void audit_pool(struct audit *audit, const struct pm_arenas *arenas,
     check(audit, ((remote & PM_REMOTE_WAITING) != 0) == (state == PM_POOL_ABANDONED),
           "waiting = ABANDONED", pool);
     check(audit, pool->owned.key == pool->shared.key, "both lines have the same key", pool);
+    check(audit, pool->shared.bound == pool->shared.carved * pool->shared.divisor,
+          "bound = carved * divisor", pool);
     check(audit, pool->shared.carved <= pool->owned.end && pool->shared.carved % size == 0,
           "carved is whole blocks up to the end", pool);
     if (state == PM_POOL_FREE || state == PM_POOL_PURGING) {

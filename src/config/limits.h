@@ -46,9 +46,9 @@
 #define PM_RUN_UNIT_BITS       14
 #define PM_LARGE_RUN_UNIT_BITS 17
 
-// A miss takes the best of this many of its pools. Where it has as many, it passes those by of which
-// less than a part of FREE_MIN is free, at most so many at a time: a miss for every few blocks costs
-// more than the memory of another pool.
+// A miss takes the best of PICK_LOOK of its pools. Where it has as many, it passes by those that have
+// less than 1/PICK_FREE_MIN of their blocks free, at most PICK_PASS at a time: a miss for every few
+// blocks costs more than the memory of another pool.
 #define PM_PICK_LOOK     4
 #define PM_PICK_FREE_MIN 64
 #define PM_PICK_PASS     16

@@ -103,7 +103,7 @@ static bool is_nearly_full(const struct pm_pool *pool) {
     return in_use * pm_classes[pool->shared.class].size > end - end / PM_PICK_FREE_MIN;
 }
 
-// Moves nearly full pools at the front of a bin to its back, up to a limit; false when it was reached.
+// Moves nearly full pools from the front of a bin to its back; false when PICK_PASS did not suffice.
 static bool pass_nearly_full(struct pm_heap *heap, pm_class class) {
     for (unsigned i = 0; i < PM_PICK_PASS; i++) {
         struct pm_pool *const first = pool_of_link(heap->bin[class].next);

@@ -203,12 +203,9 @@ static void *use_run(struct pm_runs *runs, struct pm_run *run, size_t count, siz
 }
 
 // A run of `count` units, cut out of the shortest free run of at least `room`; NULL without one.
-// *in_use is set to the units in use before.
-static void *take_run(struct pm_runs *runs, size_t count, size_t room, size_t align, bool *clean,
-                      size_t *in_use) {
+static void *take_run(struct pm_runs *runs, size_t count, size_t room, size_t align, bool *clean) {
     void *at = NULL;
     pm_lock(&runs->lock);
-    *in_use = runs->used_units;
     struct pm_run *const run = best_fit(runs, room);
     if (run != NULL) {
         at = use_run(runs, run, count, align, clean);
@@ -222,8 +219,7 @@ void *pm_run_malloc(struct pm_runs *runs, size_t n, size_t align, bool *clean) {
     align = pm_max(align, (size_t)1 << runs->unit_bits);
     const size_t room = count + (align >> runs->unit_bits) - 1;
     for (;;) {
-        size_t in_use;
-        void *const at = take_run(runs, count, room, align, clean, &in_use);
+        void *const at = take_run(runs, count, room, align, clean);
         if (at != NULL) {
             return at;
         }
@@ -233,16 +229,18 @@ void *pm_run_malloc(struct pm_runs *runs, size_t n, size_t align, bool *clean) {
             return NULL;
         }
         if (runs->slot_kind == PM_SLOT_RUNS) {
-            pm_thp_refuse_small(arena, arena_bytes(runs), in_use << runs->unit_bits);
+            pm_lock(&runs->lock);
+            const size_t in_use = runs->used_units << runs->unit_bits;
+            pm_unlock(&runs->lock);
+            pm_thp_refuse_small(arena, arena_bytes(runs), in_use);
         }
         add_arena(runs, arena);
     }
 }
 
 void *pm_run_malloc_growing(struct pm_runs *runs, size_t n, bool *clean) {
-    const size_t count = units_for(runs, n), unit = (size_t)1 << runs->unit_bits;
-    size_t in_use;
-    void *const at = take_run(runs, count, 2 * count, unit, clean, &in_use);
+    const size_t count = units_for(runs, n);
+    void *const at = take_run(runs, count, 2 * count, (size_t)1 << runs->unit_bits, clean);
     return at != NULL ? at : pm_run_malloc(runs, n, PM_BLOCK_ALIGN, clean);
 }
 
