@@ -83,8 +83,10 @@ static void audit_pool(struct audit *audit, const struct pm_arenas *arenas,
         check(audit, pool->owned.used == 0, "FREE: used = 0", pool);
         check(audit, (link->next != NULL) == (state == PM_POOL_FREE && pool->owned.touched != 0),
               "FREE and resident = on the list of resident pools", pool);
-        check(audit, link->next == NULL || on_list(&arenas->resident, link),
-              "its link is on that list", pool);
+        check(audit,
+              link->next == NULL ||
+                  on_list(arena->thp.asks ? &arenas->warm : &arenas->resident, link),
+              "its link is on that list, or on the one of arenas that ask for huge pages", pool);
         return;
     }
     const size_t listed = count_list(audit, pool, pool->owned.list);
@@ -129,6 +131,16 @@ static void audit_bins(struct audit *audit, const struct pm_heap *heap) {
     }
 }
 
+static void audit_thp(struct audit *audit, const struct pm_thp_arena *thp,
+                      const struct pm_list *sparse, size_t free, size_t used) {
+    check(audit, thp->free == free, "free = its free and resident pools or units", thp);
+    check(audit, thp->used == used, "used = its pools or units that are not free", thp);
+    check(audit,
+          on_list(sparse, &thp->sparse) ==
+              (thp->asks && free != 0 && free * PM_THP_SPARSE >= used),
+          "sparse = asks for huge pages, and has so much free", thp);
+}
+
 static void audit_arenas(struct audit *audit, const struct pm_arenas *arenas) {
     size_t count = 0, empty = 0, taken = 0, resident = 0;
     PM_LIST_EACH(link, &arenas->every) {
@@ -139,15 +151,21 @@ static void audit_arenas(struct audit *audit, const struct pm_arenas *arenas) {
         check(audit, free == 0 || (arenas->filled >> (free - 1) & 1) != 0,
               "filled = lists that have an arena", arena);
         count++;
+        size_t warm = 0;
         empty += free == arena->head.pools;
         for (unsigned i = 1; i <= arena->head.pools; i++) {
             if ((arena->head.opened >> i & 1) != 0) {
                 const struct pm_pool *const pool = (const struct pm_pool *)arena + i;
                 audit_pool(audit, arenas, pool);
                 taken += pool->shared.owner != PM_OWNER_ARENA;
-                resident += pool->shared.state == PM_POOL_FREE ? pool->owned.touched : 0;
+                if (pool->shared.state == PM_POOL_FREE) {
+                    resident += pool->owned.touched;
+                    warm += pool->owned.touched != 0;
+                }
             }
         }
+        audit_thp(audit, &arena->thp, &arenas->sparse, warm,
+                  arena->head.pools - free);
     }
     check(audit, count == arenas->count, "count = arenas on the list", arenas);
     check(audit, empty == arenas->empty, "empty = arenas that are wholly free", arenas);
@@ -161,6 +179,7 @@ static void audit_runs(struct audit *audit, const struct pm_runs *runs) {
     PM_LIST_EACH(link, &runs->every) {
         const struct pm_run_arena *const arena = PM_LIST_ENTRY(link, struct pm_run_arena, every);
         bool after_free = false;
+        size_t free_units = 0, used_units = 0;
         for (size_t unit = 1; unit < PM_ARENA_UNITS;) {
             const struct pm_run *const run = &arena->run[unit];
             const unsigned state = arena->state[unit];
@@ -178,16 +197,22 @@ static void audit_runs(struct audit *audit, const struct pm_runs *runs) {
             if (free) {
                 check(audit, on_list(&runs->fit[run->units], &run->fit),
                       "a free run is listed by its length", run);
-                check(audit, (run->resident != 0) == (run->age.next != NULL),
-                      "a resident free run is listed by its age", run);
-                resident += run->resident;
+                check(audit, (run->purgeable != 0) == (run->age.next != NULL),
+                      "a purgeable free run is listed by its age", run);
+                check(audit, arena->thp.asks ? run->purgeable <= run->resident
+                                             : run->purgeable == run->resident,
+                      "all is purgeable where no huge page is asked for", run);
+                free_units += run->resident;
                 empty += run->units == PM_ARENA_UNITS - 1;
             } else if (state == PM_UNIT_USED) {
-                used += run->units;
+                used_units += run->units;
             }
             after_free = free;
             unit += pm_max(run->units, 1);
         }
+        audit_thp(audit, &arena->thp, &runs->sparse, free_units, used_units);
+        resident += free_units;
+        used += used_units;
     }
     check(audit, used == runs->used_units, "used = units of runs in use", runs);
     check(audit, resident == runs->resident_units, "resident = units of free runs", runs);

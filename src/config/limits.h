@@ -64,9 +64,17 @@
 #define PM_PURGE_DELAY_MS 1000
 #define PM_PURGE_BATCH    16
 
-// New arenas refuse transparent huge pages until this much of their kind is in use: an arena is half
-// full on average, and half of one is 3 % of it.
-#define PM_THP_FROM ((size_t)64 << 20)
+// New arenas ask for transparent huge pages once this much of their kind is in use, and refuse them
+// before: half of a huge page is wasted on average, and half of one is 3 % of this.
+#define PM_THP_FROM ((size_t)32 << 20)
+
+// And no more from here on: arenas that ask and such that refuse are up to two mappings each, of which
+// a process has 65530.
+#define PM_THP_UPTO (UINT64_C(32) << 30)
+
+// An arena that asks for huge pages is sparse when it has this share of what is in use free and
+// resident, or more.
+#define PM_THP_SPARSE 8
 
 // The clock is a system call, so it is read once in this many returns of pools.
 #define PM_CLOCK_EVERY 16

@@ -42,7 +42,7 @@ static const struct row rows[] = {
       "drop: dlopen ignores RTLD_DEEPBIND, so that libraries opened with it use this malloc",
       CHOICE, offsetof(struct pm_options, deepbind) },
     { "THP", NULL, "auto|never|always",
-      "transparent huge pages: not while the heap is small, not at all, or for all memory", CHOICE,
+      "transparent huge pages: once the heap is large, not at all, or for all memory", CHOICE,
       offsetof(struct pm_options, thp) },
 };
 #define ROW_COUNT (sizeof rows / sizeof rows[0])

@@ -32,6 +32,8 @@ void pm_arenas_start(void) {
     for (unsigned kind = 0; kind < PM_ARENAS_COUNT; kind++) {
         pm_list_init(&pm_arenas[kind].every);
         pm_list_init(&pm_arenas[kind].resident);
+        pm_list_init(&pm_arenas[kind].warm);
+        pm_list_init(&pm_arenas[kind].sparse);
         for (unsigned i = 0; i <= PM_ARENA_POOLS_MAX; i++) {
             pm_list_init(&pm_arenas[kind].by_free[i]);
         }
@@ -79,20 +81,27 @@ static void change_free(struct pm_arenas *arenas, struct pm_arena *arena, uint64
     unlist_arena(arenas, arena);
     arena->head.free = free;
     list_arena(arenas, arena);
+    arena->thp.used = arena->head.pools - free_count(arena);
+    pm_thp_update(&arena->thp, &arenas->sparse);
 }
 
+// Puts a free pool with resident pages on, or takes it off, the list that its arena has it on.
+// change_free comes after.
 static void list_resident(struct pm_arenas *arenas, struct pm_pool *pool, uint32_t now) {
+    struct pm_arena *const arena = pm_arena_of(pool);
     pm_set(&pool->owned.freed_at, now);
-    pm_list_push_front(&arenas->resident, &pool->owned.link);
+    pm_list_push_front(arena->thp.asks ? &arenas->warm : &arenas->resident, &pool->owned.link);
     arenas->resident_bytes += pool->owned.touched;
+    arena->thp.free++;
 }
 
 static void unlist_resident(struct pm_arenas *arenas, struct pm_pool *pool) {
     pm_list_remove(&pool->owned.link);
     arenas->resident_bytes -= pool->owned.touched;
+    pm_arena_of(pool)->thp.free--;
 }
 
-static void add_arena(struct pm_arenas *arenas, struct pm_arena *arena) {
+static void add_arena(struct pm_arenas *arenas, struct pm_arena *arena, bool asks) {
     const unsigned count = pools_of(arenas->bits);
     arena->head.bits = arenas->bits;
     arena->head.pools = count;
@@ -100,6 +109,7 @@ static void add_arena(struct pm_arenas *arenas, struct pm_arena *arena) {
     arena->head.free = (UINT64_MAX >> (PM_ARENA_POOLS_MAX - 1 - count)) & ~UINT64_C(1);
     arena->none.owner = PM_OWNER_ARENA;
     arena->none.bits = (uint8_t)arenas->bits;
+    arena->thp.asks = asks;
     pm_map_mark(arena, PM_SLOT_BYTES, slot_kind(arenas), slot_kind(arenas));
     pm_lock(&arenas->lock);
     pm_list_push_back(&arenas->every, &arena->head.every);
@@ -118,6 +128,7 @@ static void remove_arena(struct pm_arenas *arenas, struct pm_arena *arena) {
             pm_keep_purged(&arenas->keep, pool->owned.touched);
         }
     }
+    pm_thp_update(&arena->thp, &arenas->sparse);
     unlist_arena(arenas, arena);
     pm_list_remove(&arena->head.every);
     arenas->count--;
@@ -134,56 +145,127 @@ static bool unmap_arena(struct pm_arenas *arenas, struct pm_arena *arena) {
     if (pm_os_purge(arena, PM_SLOT_BYTES) != 0) {
         memset(arena, 0, PM_ARENA_POOLS(arenas->bits) * sizeof(struct pm_pool));
     }
-    add_arena(arenas, arena);
+    add_arena(arenas, arena, false);
     return false;
 }
 
-// What to purge: the oldest resident pools, while they exceed `keep` bytes or are older than the
-// delay. An arena that is wholly free goes as a whole, but for `spare` of them.
+// What to purge: resident bytes above `keep`, and what has been free for longer than the delay. An
+// arena that is wholly free goes as a whole, but for `spare` of them. All zero: everything.
 struct surplus {
     size_t keep, spare;
     uint32_t now;
 };
 
+static struct surplus surplus_now(struct pm_arenas *arenas, uint32_t now) {
+    const size_t keep = pm_keep_limit(&arenas->keep, arenas->taken << arenas->bits, now);
+    return (struct surplus){ .keep = keep, .spare = 1, .now = now };
+}
+
+static bool is_old(uint32_t since, const struct surplus *surplus) {
+    return surplus->keep == 0 || pm_clock_since(since, surplus->now) > PM_PURGE_DELAY_MS;
+}
+
+static bool is_pool_surplus(const struct pm_arenas *arenas, const struct surplus *surplus) {
+    return !pm_list_empty(&arenas->resident) &&
+           (arenas->resident_bytes > surplus->keep ||
+            is_old(PM_LIST_ENTRY(arenas->resident.prev, struct pm_pool, owned.link)->owned.freed_at,
+                   surplus));
+}
+
+// The arena that leaves its huge pages; NULL when there is none.
+static struct pm_arena *sparse_surplus(const struct pm_arenas *arenas,
+                                       const struct surplus *surplus) {
+    if (surplus->keep == 0 && !pm_list_empty(&arenas->warm)) {
+        return pm_arena_of(arenas->warm.prev);
+    }
+    if (pm_list_empty(&arenas->sparse)) {
+        return NULL;
+    }
+    struct pm_arena *const arena = pm_arena_of(arenas->sparse.prev);
+    return arenas->resident_bytes > surplus->keep || is_old(arena->thp.sparse_at, surplus)
+               ? arena
+               : NULL;
+}
+
+static bool is_arena_surplus(const struct pm_arenas *arenas, const struct surplus *surplus) {
+    return arenas->empty > surplus->spare &&
+           (arenas->resident_bytes == 0 || arenas->resident_bytes > surplus->keep);
+}
+
+static bool is_purge_due(const struct pm_arenas *arenas, const struct surplus *surplus) {
+    return is_pool_surplus(arenas, surplus) || is_arena_surplus(arenas, surplus) ||
+           sparse_surplus(arenas, surplus) != NULL;
+}
+
+// Pools that are off all lists, and an arena that is; `leaving` is the pools' own, and leaves its
+// huge pages.
 struct purge {
-    struct pm_pool *pool[PM_PURGE_BATCH];
+    struct pm_pool *pool[PM_ARENA_POOLS_MAX];
     unsigned count;
-    struct pm_arena *arena;
+    struct pm_arena *arena, *leaving;
 };
+
+static void choose_pool(struct pm_arenas *arenas, struct pm_pool *pool, struct purge *chosen) {
+    struct pm_arena *const arena = pm_arena_of(pool);
+    unlist_resident(arenas, pool);
+    pm_keep_purged(&arenas->keep, pool->owned.touched);
+    change_free(arenas, arena, arena->head.free & ~pool_bit(pool));
+    pm_set(&pool->shared.state, PM_POOL_PURGING);
+    chosen->pool[chosen->count++] = pool;
+}
+
+static void choose_arena(struct pm_arenas *arenas, struct pm_arena *arena, struct purge *chosen) {
+    remove_arena(arenas, arena);
+    chosen->arena = arena;
+}
+
+// All that is free in the arena is purged, and it is as any other from now on.
+static void leave_huge_pages(struct pm_arenas *arenas, struct pm_arena *arena,
+                             struct purge *chosen) {
+    for (uint64_t left = arena->head.free & arena->head.opened; left != 0; left &= left - 1) {
+        struct pm_pool *const pool = (struct pm_pool *)arena + pm_lowest_bit(left);
+        if (pool->owned.link.next != NULL) {
+            choose_pool(arenas, pool, chosen);
+        }
+    }
+    arena->thp.asks = false;
+    chosen->leaving = arena;
+}
 
 static void choose_purge(struct pm_arenas *arenas, const struct surplus *surplus,
                          struct purge *chosen) {
     chosen->count = 0;
-    chosen->arena = NULL;
-    while (chosen->count < PM_PURGE_BATCH && !pm_list_empty(&arenas->resident)) {
+    chosen->arena = chosen->leaving = NULL;
+    while (chosen->count < PM_PURGE_BATCH && is_pool_surplus(arenas, surplus)) {
         struct pm_pool *const pool =
             PM_LIST_ENTRY(arenas->resident.prev, struct pm_pool, owned.link);
-        if (arenas->resident_bytes <= surplus->keep &&
-            pm_clock_since(pool->owned.freed_at, surplus->now) <= PM_PURGE_DELAY_MS) {
-            return;
-        }
         struct pm_arena *const arena = pm_arena_of(pool);
         if (is_empty(arena) && arenas->empty > surplus->spare) {
-            remove_arena(arenas, arena);
-            chosen->arena = arena;
+            choose_arena(arenas, arena, chosen);
             return;
         }
-        unlist_resident(arenas, pool);
-        pm_keep_purged(&arenas->keep, pool->owned.touched);
-        change_free(arenas, arena, arena->head.free & ~pool_bit(pool));
-        pm_set(&pool->shared.state, PM_POOL_PURGING);
-        chosen->pool[chosen->count++] = pool;
+        choose_pool(arenas, pool, chosen);
     }
-    if (chosen->count == 0 && arenas->empty > surplus->spare) {
-        struct pm_list *const empty = &arenas->by_free[pools_of(arenas->bits)];
-        chosen->arena = PM_LIST_ENTRY(empty->next, struct pm_arena, head.link);
-        remove_arena(arenas, chosen->arena);
+    if (chosen->count != 0) {
+        return;
+    }
+    struct pm_arena *const sparse = sparse_surplus(arenas, surplus);
+    if (is_arena_surplus(arenas, surplus)) {
+        const struct pm_list *const empty = &arenas->by_free[pools_of(arenas->bits)];
+        choose_arena(arenas, PM_LIST_ENTRY(empty->prev, struct pm_arena, head.link), chosen);
+    } else if (sparse != NULL && is_empty(sparse)) {
+        choose_arena(arenas, sparse, chosen);
+    } else if (sparse != NULL) {
+        leave_huge_pages(arenas, sparse, chosen);
     }
 }
 
 // The OS refuses to purge locked pages (mlock): such a pool stays resident, as if freed just now.
 static size_t purge_chosen(struct pm_arenas *arenas, const struct purge *chosen, uint32_t now) {
     size_t bytes = 0;
+    if (chosen->leaving != NULL) {
+        pm_os_leave_huge_pages(chosen->leaving, PM_SLOT_BYTES);
+    }
     for (unsigned i = 0; i < chosen->count; i++) {
         struct pm_pool *const pool = chosen->pool[i];
         const size_t touched = pm_round_up(pool->owned.touched, pm_os_page_size());
@@ -228,9 +310,9 @@ void pm_arenas_age(uint32_t now) {
     for (unsigned kind = 0; kind < PM_ARENAS_COUNT; kind++) {
         struct pm_arenas *const arenas = &pm_arenas[kind];
         pm_lock(&arenas->lock);
-        const size_t keep = pm_keep_limit(&arenas->keep, arenas->taken << arenas->bits, now);
+        const struct surplus surplus = surplus_now(arenas, now);
         pm_unlock(&arenas->lock);
-        purge(arenas, (struct surplus){ .keep = keep, .spare = 1, .now = now });
+        purge(arenas, surplus);
     }
 }
 
@@ -246,8 +328,10 @@ size_t pm_arenas_trim(void) {
 static struct pm_pool *take_free(struct pm_arenas *arenas) {
     struct pm_arena *arena;
     struct pm_pool *pool;
-    if (!pm_list_empty(&arenas->resident)) {
-        pool = PM_LIST_ENTRY(arenas->resident.next, struct pm_pool, owned.link);
+    const struct pm_list *const resident =
+        pm_list_empty(&arenas->warm) ? &arenas->resident : &arenas->warm;
+    if (!pm_list_empty(resident)) {
+        pool = PM_LIST_ENTRY(resident->next, struct pm_pool, owned.link);
         arena = pm_arena_of(pool);
         unlist_resident(arenas, pool);
     } else if (arenas->filled != 0) {
@@ -262,6 +346,17 @@ static struct pm_pool *take_free(struct pm_arenas *arenas) {
     pm_set(&arena->head.opened, arena->head.opened | pool_bit(pool));
     arenas->taken++;
     return pool;
+}
+
+// Returns whether the arena asks for huge pages: one of medium pools not for its first, which would
+// be resident for the sake of the headers.
+static bool advise(const struct pm_arenas *arenas, struct pm_arena *arena, size_t in_use) {
+    const bool asks = pm_thp_asks(in_use);
+    pm_os_advise_huge_pages(arena, PM_SLOT_BYTES, asks);
+    if (asks && arenas->bits == PM_MEDIUM_POOL_BITS) {
+        pm_os_advise_huge_pages(arena, PM_HUGE_PAGE_BYTES, false);
+    }
+    return asks;
 }
 
 static void set_up(struct pm_pool *pool, pm_class class, unsigned bits) {
@@ -300,8 +395,7 @@ struct pm_pool *pm_arena_take(pm_class class, struct pm_heap *owner) {
         if (arena == NULL) {
             return NULL;
         }
-        pm_thp_refuse_small(arena, PM_SLOT_BYTES, in_use);
-        add_arena(arenas, arena);
+        add_arena(arenas, arena, advise(arenas, arena, in_use));
     }
     set_up(pool, class, bits);
     PM_ASSERT(pool->owned.used == 0);
@@ -320,14 +414,11 @@ void pm_arena_give_back(struct pm_pool *pool) {
     list_resident(arenas, pool, now);
     arenas->taken--;
     change_free(arenas, arena, arena->head.free | pool_bit(pool));
-    const size_t keep = pm_keep_limit(&arenas->keep, arenas->taken << arenas->bits, now);
-    const struct pm_pool *const oldest =
-        PM_LIST_ENTRY(arenas->resident.prev, struct pm_pool, owned.link);
-    const bool due = arenas->resident_bytes > keep ||
-                     pm_clock_since(oldest->owned.freed_at, now) > PM_PURGE_DELAY_MS;
+    const struct surplus surplus = surplus_now(arenas, now);
+    const bool due = is_purge_due(arenas, &surplus);
     pm_unlock(&arenas->lock);
     if (PM_UNLIKELY(due)) {
-        purge(arenas, (struct surplus){ .keep = keep, .spare = 1, .now = now });
+        purge(arenas, surplus);
     }
 }
 

@@ -18,7 +18,9 @@ struct pm_arenas {
     struct pm_list by_free[PM_ARENA_POOLS_MAX + 1]; // by number of free pools
     uint64_t filled;                                // bit i: by_free[i + 1] has an arena
     struct pm_list resident; // free pools with resident pages, last freed first
-    size_t resident_bytes;   // their touched bytes
+    struct pm_list warm;     // the same, of arenas that ask for huge pages
+    struct pm_list sparse;   // of these the sparse ones, the latest first
+    size_t resident_bytes;   // touched bytes of both
     size_t taken;            // pools that heaps hold, or that are full or abandoned
     size_t count;            // arenas
     size_t empty;            // of these, wholly free

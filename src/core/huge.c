@@ -13,6 +13,7 @@
 #include "core/clock.h"
 #include "core/map.h"
 #include "core/meta.h"
+#include "core/thp.h"
 #include "os/os.h"
 
 struct pm_huge_blocks pm_huge_blocks = { .lock = PM_LOCK_INIT(PM_RANK_HUGE) };
@@ -230,6 +231,7 @@ static struct pm_huge *map_new(size_t size, size_t align) {
         drop_descriptor(huge);
         return NULL;
     }
+    pm_thp_advise_large(huge->at, size);
     mark(huge, PM_SLOT_HUGE, PM_SLOT_HUGE_INNER);
     return huge;
 }

@@ -9,7 +9,6 @@
 
 #include "base/bits.h"
 #include "core/meta.h"
-#include "core/thp.h"
 #include "os/os.h"
 
 struct pm_map pm_map;
@@ -142,7 +141,6 @@ void *pm_map_slots(size_t size, size_t align, bool huge) {
         pm_os_unmap(at, size);
         return NULL;
     }
-    pm_thp_advise_mapping(at, size);
     pm_set(&hint, (uintptr_t)at);
     return at;
 }

@@ -46,6 +46,7 @@
 #include "config/limits.h"
 #include "core/classes.h"
 #include "core/map.h"
+#include "core/thp.h"
 
 struct pm_heap;
 
@@ -139,7 +140,8 @@ struct pm_arena {
     // Refuses every address in the place of pool 0 by the checks that all pools have.
     struct pm_pool_shared none;
     struct pm_pool_remote none_remote;
-    uint64_t reserved[8];
+    struct pm_thp_arena thp; // under the arenas' lock
+    uint64_t reserved[4];
     struct pm_pool pool[]; // pool i stands at i - 1
 };
 

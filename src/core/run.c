@@ -33,6 +33,7 @@ void pm_runs_start(void) {
     for (unsigned kind = 0; kind < PM_RUNS_COUNT; kind++) {
         pm_list_init(&pm_runs[kind].every);
         pm_list_init(&pm_runs[kind].age);
+        pm_list_init(&pm_runs[kind].sparse);
         for (size_t i = 0; i < PM_ARENA_UNITS; i++) {
             pm_list_init(&pm_runs[kind].fit[i]);
         }
@@ -94,6 +95,18 @@ static void set_dirty(struct pm_run_arena *arena, size_t unit, size_t count, boo
     }
 }
 
+// How many of the units of a free run a purge may give back now: in an arena that asks for huge pages
+// those of whole ones.
+static size_t count_purgeable(const struct pm_runs *runs, const struct pm_run_arena *arena,
+                              size_t unit, size_t count, size_t resident) {
+    if (!arena->thp.asks || resident == 0) {
+        return resident;
+    }
+    const size_t page_units = PM_HUGE_PAGE_BYTES >> runs->unit_bits;
+    const size_t first = pm_round_up(unit, page_units), end = pm_round_down(unit + count, page_units);
+    return first < end ? count_dirty(arena, first, end - first) : 0;
+}
+
 // Puts a free run that has no free neighbour on the lists; `resident` is its count of dirty units.
 // The units' states are FREE already.
 static void list_free(struct pm_runs *runs, struct pm_run_arena *arena, size_t unit, size_t count,
@@ -103,12 +116,14 @@ static void list_free(struct pm_runs *runs, struct pm_run_arena *arena, size_t u
     run->freed_at = now;
     PM_ASSERT(resident == count_dirty(arena, unit, count));
     run->resident = (uint32_t)resident;
+    run->purgeable = (uint32_t)count_purgeable(runs, arena, unit, count, resident);
     pm_list_push_front(&runs->fit[count], &run->fit);
     runs->filled[count / 64] |= UINT64_C(1) << (count % 64);
-    if (run->resident != 0) {
+    if (run->purgeable != 0) {
         pm_list_push_front(&runs->age, &run->age);
-        runs->resident_units += run->resident;
     }
+    runs->resident_units += resident;
+    arena->thp.free += (uint32_t)resident;
     runs->empty += count == PM_ARENA_UNITS - 1;
 }
 
@@ -118,10 +133,11 @@ static void unlist_free(struct pm_runs *runs, struct pm_run *run) {
     if (pm_list_empty(&runs->fit[count])) {
         runs->filled[count / 64] &= ~(UINT64_C(1) << (count % 64));
     }
-    if (run->resident != 0) {
+    if (run->purgeable != 0) {
         pm_list_remove(&run->age);
-        runs->resident_units -= run->resident;
     }
+    runs->resident_units -= run->resident;
+    arena_of(runs, run)->thp.free -= run->resident;
     runs->empty -= count == PM_ARENA_UNITS - 1;
 }
 
@@ -144,6 +160,7 @@ static void free_units(struct pm_runs *runs, struct pm_run_arena *arena, size_t 
         unit = before;
     }
     list_free(runs, arena, unit, count, resident, now);
+    pm_thp_update(&arena->thp, &runs->sparse);
 }
 
 // The shortest free run of at least `count` units; NULL when there is none.
@@ -158,16 +175,22 @@ static struct pm_run *best_fit(struct pm_runs *runs, size_t count) {
     return NULL;
 }
 
-static void add_arena(struct pm_runs *runs, struct pm_run_arena *arena) {
+static void add_arena(struct pm_runs *runs, struct pm_run_arena *arena, bool asks) {
     pm_map_mark(arena, arena_bytes(runs), runs->slot_kind, runs->slot_kind);
     // Unit 0 is nobody's block: as an inner unit it is never joined and never found.
     arena->state[0] = PM_UNIT_INNER;
+    arena->thp.asks = asks;
     pm_lock(&runs->lock);
     pm_list_push_back(&runs->every, &arena->every);
     runs->count++;
     const size_t count = PM_ARENA_UNITS - 1;
     list_free(runs, arena, 1, count, count_dirty(arena, 1, count), 0);
     pm_unlock(&runs->lock);
+}
+
+static void change_used(struct pm_runs *runs, struct pm_run_arena *arena, size_t by) {
+    pm_set(&runs->used_units, runs->used_units + by);
+    arena->thp.used += (uint32_t)by;
 }
 
 // Cuts `count` units at a multiple of `align` out of a free run that is long enough for it.
@@ -198,7 +221,8 @@ static void *use_run(struct pm_runs *runs, struct pm_run *run, size_t count, siz
     set_states(arena, unit, count, PM_UNIT_INNER);
     pm_set(&arena->state[unit], PM_UNIT_USED);
     arena->run[unit].units = (uint32_t)count;
-    runs->used_units += count;
+    change_used(runs, arena, count);
+    pm_thp_update(&arena->thp, &runs->sparse);
     return address_of(runs, arena, unit);
 }
 
@@ -212,6 +236,26 @@ static void *take_run(struct pm_runs *runs, size_t count, size_t room, size_t al
     }
     pm_unlock(&runs->lock);
     return at;
+}
+
+// In runs of both kinds.
+static size_t bytes_in_use(void) {
+    size_t bytes = 0;
+    for (unsigned kind = 0; kind < PM_RUNS_COUNT; kind++) {
+        bytes += pm_get(&pm_runs[kind].used_units) << pm_runs[kind].unit_bits;
+    }
+    return bytes;
+}
+
+// Returns whether the arena asks for huge pages.
+static bool advise(const struct pm_runs *runs, struct pm_run_arena *arena) {
+    const bool asks = pm_thp_asks(bytes_in_use());
+    if (asks || runs->slot_kind == PM_SLOT_RUNS) {
+        pm_os_advise_huge_pages(arena, arena_bytes(runs), asks);
+    } else {
+        pm_thp_advise_large(arena, arena_bytes(runs));
+    }
+    return asks;
 }
 
 void *pm_run_malloc(struct pm_runs *runs, size_t n, size_t align, bool *clean) {
@@ -228,13 +272,7 @@ void *pm_run_malloc(struct pm_runs *runs, size_t n, size_t align, bool *clean) {
         if (arena == NULL) {
             return NULL;
         }
-        if (runs->slot_kind == PM_SLOT_RUNS) {
-            pm_lock(&runs->lock);
-            const size_t in_use = runs->used_units << runs->unit_bits;
-            pm_unlock(&runs->lock);
-            pm_thp_refuse_small(arena, arena_bytes(runs), in_use);
-        }
-        add_arena(runs, arena);
+        add_arena(runs, arena, advise(runs, arena));
     }
 }
 
@@ -244,43 +282,118 @@ void *pm_run_malloc_growing(struct pm_runs *runs, size_t n, bool *clean) {
     return at != NULL ? at : pm_run_malloc(runs, n, PM_BLOCK_ALIGN, clean);
 }
 
-// What to purge: the oldest resident free runs, while they exceed `keep` units or are older than
-// the delay. An arena that is wholly free goes as a whole, but for `spare` of them.
+// What to purge: resident units above `keep`, and what has been free for longer than the delay. An
+// arena that is wholly free goes as a whole, but for `spare` of them. All zero: everything.
 struct surplus {
     size_t keep, spare;
     uint32_t now;
 };
 
-// The next one, off all lists, of which *units are too many; *whole tells that its arena goes, too.
-// NULL when there is none.
-static struct pm_run *choose_purge(struct pm_runs *runs, const struct surplus *surplus,
-                                   size_t *units, bool *whole) {
-    const bool any = !pm_list_empty(&runs->age);
-    struct pm_run *run = any ? PM_LIST_ENTRY(runs->age.prev, struct pm_run, age) : NULL;
-    const bool old = any && pm_clock_since(run->freed_at, surplus->now) > PM_PURGE_DELAY_MS;
-    if (any && runs->resident_units <= surplus->keep && !old) {
+static struct surplus surplus_now(struct pm_runs *runs, uint32_t now) {
+    const size_t keep =
+        pm_keep_limit(&runs->keep, runs->used_units << runs->unit_bits, now) >> runs->unit_bits;
+    return (struct surplus){ .keep = keep, .spare = 1, .now = now };
+}
+
+static bool is_old(uint32_t since, const struct surplus *surplus) {
+    return surplus->keep == 0 || pm_clock_since(since, surplus->now) > PM_PURGE_DELAY_MS;
+}
+
+static struct pm_run *oldest_run(const struct pm_runs *runs) {
+    return pm_list_empty(&runs->age) ? NULL : PM_LIST_ENTRY(runs->age.prev, struct pm_run, age);
+}
+
+static bool is_run_surplus(const struct pm_runs *runs, const struct surplus *surplus) {
+    const struct pm_run *const oldest = oldest_run(runs);
+    return oldest != NULL &&
+           (runs->resident_units > surplus->keep || is_old(oldest->freed_at, surplus));
+}
+
+// The arena that leaves its huge pages; NULL when there is none.
+static struct pm_run_arena *sparse_surplus(const struct pm_runs *runs,
+                                           const struct surplus *surplus) {
+    if (surplus->keep == 0) {
+        PM_LIST_EACH(link, &runs->every) {
+            struct pm_run_arena *const arena = PM_LIST_ENTRY(link, struct pm_run_arena, every);
+            if (arena->thp.asks && arena->thp.free != 0) {
+                return arena;
+            }
+        }
+    }
+    if (pm_list_empty(&runs->sparse)) {
         return NULL;
     }
-    if (!any && runs->empty > surplus->spare) {
-        run = PM_LIST_ENTRY(runs->fit[PM_ARENA_UNITS - 1].next, struct pm_run, fit);
+    struct pm_run_arena *const arena =
+        PM_LIST_ENTRY(runs->sparse.prev, struct pm_run_arena, thp.sparse);
+    return runs->resident_units > surplus->keep || is_old(arena->thp.sparse_at, surplus)
+               ? arena
+               : NULL;
+}
+
+static bool is_purge_due(const struct pm_runs *runs, const struct surplus *surplus) {
+    return is_run_surplus(runs, surplus) || sparse_surplus(runs, surplus) != NULL;
+}
+
+// A run that is off all lists, and of which `units` are too many.
+struct purge {
+    struct pm_run *run;
+    size_t units;
+    bool whole;   // its arena goes, too
+    bool leaving; // its arena leaves its huge pages
+};
+
+// All that is free in the arena is purgeable from now on. Returns the oldest run of it.
+static struct pm_run *leave_huge_pages(struct pm_runs *runs, struct pm_run_arena *arena) {
+    arena->thp.asks = false;
+    pm_thp_update(&arena->thp, &runs->sparse);
+    struct pm_run *oldest = NULL;
+    for (size_t unit = 1; unit < PM_ARENA_UNITS; unit += arena->run[unit].units) {
+        struct pm_run *const run = &arena->run[unit];
+        if (arena->state[unit] == PM_UNIT_FREE && run->resident != 0) {
+            if (run->purgeable == 0) {
+                pm_list_push_back(&runs->age, &run->age);
+            }
+            run->purgeable = run->resident;
+            oldest = run;
+        }
     }
+    return oldest;
+}
+
+static struct purge choose_purge(struct pm_runs *runs, const struct surplus *surplus) {
+    struct purge chosen = { 0 };
+    if (is_run_surplus(runs, surplus)) {
+        chosen.run = oldest_run(runs);
+    } else {
+        struct pm_run_arena *const sparse = sparse_surplus(runs, surplus);
+        if (sparse != NULL) {
+            chosen.leaving = true;
+            chosen.run = leave_huge_pages(runs, sparse);
+        } else if (runs->resident_units == 0 && runs->empty > surplus->spare) {
+            chosen.run = PM_LIST_ENTRY(runs->fit[PM_ARENA_UNITS - 1].prev, struct pm_run, fit);
+        }
+    }
+    struct pm_run *const run = chosen.run;
     if (run == NULL) {
-        return NULL;
+        return chosen;
     }
     struct pm_run_arena *const arena = arena_of(runs, run);
-    *whole = run->units == PM_ARENA_UNITS - 1 && runs->empty > surplus->spare;
-    *units =
-        old || *whole ? run->resident : pm_min(run->resident, runs->resident_units - surplus->keep);
-    pm_keep_purged(&runs->keep, *units << runs->unit_bits);
+    chosen.whole = run->units == PM_ARENA_UNITS - 1 && runs->empty > surplus->spare;
+    chosen.units = chosen.whole ? run->resident
+                   : chosen.leaving || is_old(run->freed_at, surplus)
+                       ? run->purgeable
+                       : pm_min(run->purgeable, runs->resident_units - surplus->keep);
+    pm_keep_purged(&runs->keep, chosen.units << runs->unit_bits);
     unlist_free(runs, run);
-    if (*whole) {
+    if (chosen.whole) {
+        pm_thp_update(&arena->thp, &runs->sparse);
         pm_list_remove(&arena->every);
         runs->count--;
         pm_map_mark(arena, arena_bytes(runs), PM_SLOT_TOMBSTONE, PM_SLOT_TOMBSTONE);
     } else {
         set_states(arena, (size_t)(run - arena->run), run->units, PM_UNIT_PURGING);
     }
-    return run;
+    return chosen;
 }
 
 // False when the process has as many mappings as it may have: the arena stays, as a new one.
@@ -293,25 +406,27 @@ static bool unmap_arena(struct pm_runs *runs, struct pm_run_arena *arena) {
         memset(arena, 0, sizeof *arena);
         set_dirty(arena, 1, PM_ARENA_UNITS - 1, true);
     }
-    add_arena(runs, arena);
+    add_arena(runs, arena, false);
     return false;
 }
 
-// Purges the last `units` resident units of a run, in whole pages, and puts it back. False when the
+// Purges the last `units` purgeable units of a run, in whole pages, and puts it back. False when the
 // OS refuses, as it does for locked pages (mlock).
 static bool purge_run(struct pm_runs *runs, struct pm_run *run, size_t units) {
     struct pm_run_arena *const arena = arena_of(runs, run);
     const size_t unit = (size_t)(run - arena->run), count = run->units;
-    const size_t page_units = pm_max(pm_os_page_size() >> runs->unit_bits, 1);
-    const size_t end = pm_round_down(unit + count, page_units);
-    size_t first = end;
     // A word of the dirty set is shared with other runs.
     pm_lock(&runs->lock);
-    for (size_t dirty = 0; first > unit && dirty < units; first--) {
+    const size_t page = arena->thp.asks ? PM_HUGE_PAGE_BYTES : pm_os_page_size();
+    const size_t page_units = pm_max(page >> runs->unit_bits, 1);
+    const size_t least = pm_round_up(unit, page_units);
+    const size_t end = pm_round_down(unit + count, page_units);
+    size_t first = end;
+    for (size_t dirty = 0; first > least && dirty < units; first--) {
         dirty += count_dirty(arena, first - 1, 1);
     }
+    first = pm_round_down(first, page_units);
     pm_unlock(&runs->lock);
-    first = pm_round_up(first, page_units);
     // Where pages are larger than units, the ends may share theirs with a run in use and stay.
     const bool purged = first < end && pm_os_purge(address_of(runs, arena, first),
                                                    (end - first) << runs->unit_bits) == 0;
@@ -328,24 +443,24 @@ static size_t purge(struct pm_runs *runs, struct surplus surplus) {
     size_t bytes = 0;
     bool done;
     do {
-        bool whole;
-        size_t units;
         pm_lock(&runs->lock);
-        struct pm_run *const run = choose_purge(runs, &surplus, &units, &whole);
+        const struct purge chosen = choose_purge(runs, &surplus);
         pm_unlock(&runs->lock);
-        done = run != NULL &&
-               (whole ? unmap_arena(runs, arena_of(runs, run)) : purge_run(runs, run, units));
-        bytes += !done ? 0 : whole ? arena_bytes(runs) : units << runs->unit_bits;
+        if (chosen.leaving && !chosen.whole) {
+            pm_os_leave_huge_pages(arena_of(runs, chosen.run), arena_bytes(runs));
+        }
+        done = chosen.run != NULL && (chosen.whole ? unmap_arena(runs, arena_of(runs, chosen.run))
+                                                   : purge_run(runs, chosen.run, chosen.units));
+        bytes += !done ? 0 : chosen.whole ? arena_bytes(runs) : chosen.units << runs->unit_bits;
     } while (done);
     return bytes;
 }
 
 static void age(struct pm_runs *runs, uint32_t now) {
     pm_lock(&runs->lock);
-    const size_t keep =
-        pm_keep_limit(&runs->keep, runs->used_units << runs->unit_bits, now) >> runs->unit_bits;
+    const struct surplus surplus = surplus_now(runs, now);
     pm_unlock(&runs->lock);
-    purge(runs, (struct surplus){ .keep = keep, .spare = 1, .now = now });
+    purge(runs, surplus);
 }
 
 void pm_runs_age(uint32_t now) {
@@ -387,21 +502,18 @@ enum pm_verdict pm_run_free(struct pm_runs *runs, void *at) {
     const uint32_t now = pm_clock();
     pm_lock(&runs->lock);
     const enum pm_verdict verdict = prove(runs, at);
+    struct surplus surplus = { 0 };
     bool due = false;
-    size_t keep = 0;
     if (verdict == PM_DONE) {
         const size_t count = arena->run[unit].units;
-        runs->used_units -= count;
+        change_used(runs, arena, -count);
         free_units(runs, arena, unit, count, count, now);
-        keep =
-            pm_keep_limit(&runs->keep, runs->used_units << runs->unit_bits, now) >> runs->unit_bits;
-        const struct pm_run *const oldest = PM_LIST_ENTRY(runs->age.prev, struct pm_run, age);
-        due = runs->resident_units > keep ||
-              pm_clock_since(oldest->freed_at, now) > PM_PURGE_DELAY_MS;
+        surplus = surplus_now(runs, now);
+        due = is_purge_due(runs, &surplus);
     }
     pm_unlock(&runs->lock);
     if (PM_UNLIKELY(due)) {
-        purge(runs, (struct surplus){ .keep = keep, .spare = 1, .now = now });
+        purge(runs, surplus);
     }
     return verdict;
 }
@@ -422,6 +534,7 @@ bool pm_run_resize(struct pm_runs *runs, void *at, size_t n) {
     pm_lock(&runs->lock);
     const size_t old = run->units;
     if (count < old) {
+        change_used(runs, arena, count - old);
         free_units(runs, arena, unit + count, old - count, old - count, now);
     } else if (count > old) {
         const size_t next = unit + old;
@@ -435,7 +548,6 @@ bool pm_run_resize(struct pm_runs *runs, void *at, size_t n) {
     }
     if (done) {
         run->units = (uint32_t)count;
-        runs->used_units += count < old ? count - old : 0;
     }
     pm_unlock(&runs->lock);
     return done;

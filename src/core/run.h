@@ -20,6 +20,7 @@
 #include "config/limits.h"
 #include "core/keep.h"
 #include "core/lock.h"
+#include "core/thp.h"
 #include "core/verdict.h"
 
 enum pm_unit_state {
@@ -35,11 +36,11 @@ enum pm_unit_state {
 // A run, at its first unit.
 struct pm_run {
     struct pm_list fit; // FREE: runs of its length
-    struct pm_list age; // FREE and resident: last freed first
+    struct pm_list age; // FREE and purgeable: last freed first
     uint32_t units;     // its length; also kept at the last unit of a free run
     uint32_t resident;  // FREE: how many of its units may be resident
+    uint32_t purgeable; // of these, those in whole huge pages where its arena asks for them
     uint32_t freed_at;  // FREE: milliseconds
-    uint32_t unused;
 };
 
 struct pm_run_arena {
@@ -49,6 +50,7 @@ struct pm_run_arena {
         uint8_t state[PM_ARENA_UNITS]; // enum pm_unit_state
         uint64_t eight_states[PM_ARENA_UNITS / 8];
     };
+    struct pm_thp_arena thp;
     struct pm_run run[PM_ARENA_UNITS];
 };
 
@@ -62,7 +64,8 @@ struct pm_runs {
     struct pm_list every;
     struct pm_list fit[PM_ARENA_UNITS];   // free runs by length; [0] unused
     uint64_t filled[PM_ARENA_UNITS / 64]; // lengths that have one
-    struct pm_list age;                   // resident free runs, last freed first
+    struct pm_list age;                   // purgeable free runs, last freed first
+    struct pm_list sparse;                // sparse arenas, the latest first
     size_t count, empty;                  // arenas; of these wholly free
     size_t used_units, resident_units;
     struct pm_keep keep;

@@ -4,10 +4,12 @@
 // Transparent huge pages.
 //
 // Memory in huge pages costs a quarter to touch first, and programs that walk through much of it
-// miss the translation cache less. But a huge page is resident as a whole, and what is purged of
-// one part stays charged to the process until the kernel splits it. By default (`auto`) arenas of a
-// small heap refuse them, also where the system gives them to everyone; those of a large heap, and
-// large blocks, have what the system gives.
+// miss the translation cache less. But a huge page is resident as a whole, what is purged of one part
+// stays charged to the process until the kernel splits it, and the kernel puts purged parts together
+// into huge pages again. So by default (`auto`) arenas ask for them only in a large heap, and refuse
+// them in a small one, also where the system gives them to everyone. An arena that asks gives back
+// whole huge pages only, until it is sparse, for the purge delay or while too much is free: then it
+// leaves them, for good, and is purged as any other.
 
 #ifndef PM_CORE_THP_H
 #define PM_CORE_THP_H
@@ -15,21 +17,46 @@
 #include <stddef.h>
 
 #include "base/attributes.h"
+#include "base/list.h"
 #include "config/limits.h"
 #include "config/options.h"
+#include "core/clock.h"
 #include "os/os.h"
 
-// For every new mapping of ours.
-PM_INLINE void pm_thp_advise_mapping(void *at, size_t size) {
+// Of an arena; under the lock of its kind. Counts are of pools, or of units.
+struct pm_thp_arena {
+    struct pm_list sparse; // on the list of sparse arenas of its kind, the latest first
+    uint32_t sparse_at;    // since when (milliseconds)
+    uint32_t free;         // free and resident
+    uint32_t used;         // neither free nor purged
+    bool asks;             // for huge pages
+};
+
+// Memory for blocks larger than huge pages: in `auto` it has what the system gives.
+PM_INLINE void pm_thp_advise_large(void *at, size_t size) {
     if (PM_UNLIKELY(pm_options.thp != PM_THP_AUTO)) {
         pm_os_advise_huge_pages(at, size, pm_options.thp == PM_THP_ALWAYS);
     }
 }
 
-// For a new arena of a kind of which `in_use` bytes are.
-PM_INLINE void pm_thp_refuse_small(void *arena, size_t size, size_t in_use) {
-    if (pm_options.thp == PM_THP_AUTO && in_use < PM_THP_FROM) {
-        pm_os_advise_huge_pages(arena, size, false);
+// Does a new arena of a kind of which `in_use` bytes are ask?
+PM_INLINE bool pm_thp_asks(size_t in_use) {
+    return pm_options.thp == PM_THP_ALWAYS ||
+           (pm_options.thp == PM_THP_AUTO && in_use >= PM_THP_FROM && in_use < PM_THP_UPTO);
+}
+
+// To be called when a change of the counts is complete. An arena that asks is sparse while it has
+// something free and resident, at least 1/PM_THP_SPARSE of what is in use.
+PM_INLINE void pm_thp_update(struct pm_thp_arena *thp, struct pm_list *sparse) {
+    const bool was = thp->sparse.next != NULL;
+    const bool is = thp->asks && thp->free != 0 && thp->free * PM_THP_SPARSE >= thp->used;
+    if (PM_UNLIKELY(is != was)) {
+        if (is) {
+            thp->sparse_at = pm_clock();
+            pm_list_push_front(sparse, &thp->sparse);
+        } else {
+            pm_list_remove(&thp->sparse);
+        }
     }
 }
 

@@ -32,9 +32,16 @@ int pm_os_unmap(void *at, size_t size);
 // Gives the pages back and keeps the address: the range reads as zero afterwards. 0 or -errno.
 int pm_os_purge(void *at, size_t size);
 
+// The usual size of a transparent huge page. Where the kernel's are larger, no arena holds one.
+#define PM_HUGE_PAGE_BYTES ((size_t)2 << 20)
+
 // Asks for transparent huge pages in a mapping, or refuses them from now on. An advice: a kernel
 // that has none, or was told to give none, says no, and nothing is lost.
 void pm_os_advise_huge_pages(void *at, size_t size, bool wanted);
+
+// Breaks the huge pages of a range up, so that the purge of a part of one gives it back at once, and
+// refuses new ones. An advice, too.
+void pm_os_leave_huge_pages(void *at, size_t size);
 
 // Grows or shrinks a mapping where it is. 0, or -errno with the mapping as it was.
 int pm_os_resize(void *at, size_t old_size, size_t new_size);

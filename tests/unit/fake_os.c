@@ -31,6 +31,7 @@ uint32_t __real_pm_os_clock(void);
 uintptr_t __real_pm_os_break(void);
 void __real_pm_os_wait(uint32_t *word, uint32_t value);
 void __real_pm_os_advise_huge_pages(void *at, size_t size, bool wanted);
+void __real_pm_os_leave_huge_pages(void *at, size_t size);
 
 void *__wrap_pm_os_map(void *hint, size_t size);
 void *__wrap_pm_os_reserve(size_t size);
@@ -42,6 +43,7 @@ uint32_t __wrap_pm_os_clock(void);
 uintptr_t __wrap_pm_os_break(void);
 void __wrap_pm_os_wait(uint32_t *word, uint32_t value);
 void __wrap_pm_os_advise_huge_pages(void *at, size_t size, bool wanted);
+void __wrap_pm_os_leave_huge_pages(void *at, size_t size);
 
 // True: to be served. Failures are told by tests in which one thread calls.
 static bool served(enum fake_call call) {
@@ -136,5 +138,11 @@ void __wrap_pm_os_wait(uint32_t *word, uint32_t value) {
 void __wrap_pm_os_advise_huge_pages(void *at, size_t size, bool wanted) {
     if (served(wanted ? FAKE_ASK : FAKE_REFUSE)) {
         __real_pm_os_advise_huge_pages(at, size, wanted);
+    }
+}
+
+void __wrap_pm_os_leave_huge_pages(void *at, size_t size) {
+    if (served(FAKE_LEAVE)) {
+        __real_pm_os_leave_huge_pages(at, size);
     }
 }

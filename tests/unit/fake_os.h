@@ -22,6 +22,7 @@ enum fake_call {
     FAKE_WAIT,
     FAKE_ASK,    // for huge pages
     FAKE_REFUSE, // them
+    FAKE_LEAVE,  // them
     FAKE_CALL_COUNT
 };
 
