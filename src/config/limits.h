@@ -61,7 +61,9 @@
 #define PM_KEEP_BYTES     ((size_t)4 << 20)
 #define PM_KEEP_SHARE     4
 #define PM_KEEP_VAIN      4
-#define PM_PURGE_DELAY_MS 1000
+#define PM_KEEP_KINDS     5 // two of pools, two of runs, huge blocks
+#define PM_PURGE_DELAY_MS     1000
+#define PM_PURGE_DELAY_MAX_MS ((size_t)24 * 3600 * 1000)
 #define PM_PURGE_BATCH    16
 
 // New arenas ask for transparent huge pages once this much of their kind is in use, and refuse them
@@ -75,6 +77,15 @@
 // An arena that asks for huge pages is sparse when it has this share of what is in use free and
 // resident, or more.
 #define PM_THP_SPARSE 8
+
+// The background thread: its shortest sleep, and its stack.
+#define PM_BACKGROUND_LEAST_MS    ((size_t)10)
+#define PM_BACKGROUND_STACK_BYTES ((size_t)32 << 10)
+
+// What a limit of a control group leaves to others than the heap; and the share of the soft limit that
+// must be free before it goes back.
+#define PM_LIMIT_OTHERS 16
+#define PM_LIMIT_STEP   64
 
 // The clock is a system call, so it is read once in this many returns of pools.
 #define PM_CLOCK_EVERY 16

@@ -14,11 +14,18 @@
 
 #define PREFIX "POOLMALLOC_"
 
-struct pm_options pm_options;
+struct pm_options pm_options = {
+    .purge_delay = PM_PURGE_DELAY_MS,
+    .purge_keep = PM_OPTION_UNSET,
+    .limit_soft = PM_OPTION_UNSET,
+    .limit_hard = PM_OPTION_UNSET,
+};
 
 enum kind {
     CHOICE, // one word of `range`, the first is the default; the value is its index
     PATH,   // a file name, stored as it stands
+    SIZE,   // bytes, perhaps in K, M, G or T
+    DELAY,  // milliseconds, at most PM_PURGE_DELAY_MAX_MS
 };
 
 // A variable holds words separated by commas. A row without a key takes the bare word, one with a
@@ -44,6 +51,20 @@ static const struct row rows[] = {
     { "THP", NULL, "auto|never|always",
       "transparent huge pages: once the heap is large, not at all, or for all memory", CHOICE,
       offsetof(struct pm_options, thp) },
+    { "PURGE", NULL, "calls|background",
+      "free memory goes back in calls of malloc and free, or in a thread of this library's", CHOICE,
+      offsetof(struct pm_options, purge) },
+    { "PURGE", "delay", "MILLISECONDS", "how long it stays at most (1000)", DELAY,
+      offsetof(struct pm_options, purge_delay) },
+    { "PURGE", "keep", "SIZE", "how much of it stays so long (20M, more in large heaps)", SIZE,
+      offsetof(struct pm_options, purge_keep) },
+    { "LIMIT", NULL, "given|cgroup",
+      "limits on the heap: those given, none without, or what the control group allows", CHOICE,
+      offsetof(struct pm_options, limit) },
+    { "LIMIT", "soft", "SIZE", "from here on free memory goes back at once", SIZE,
+      offsetof(struct pm_options, limit_soft) },
+    { "LIMIT", "hard", "SIZE", "from here on requests fail with ENOMEM", SIZE,
+      offsetof(struct pm_options, limit_hard) },
 };
 #define ROW_COUNT (sizeof rows / sizeof rows[0])
 
@@ -71,8 +92,39 @@ static bool cut(struct word *rest, char separator, struct word *piece) {
     return true;
 }
 
+// A decimal number and one letter of `units`, each 1024 times the one before; at most PTRDIFF_MAX.
+static bool read_number(struct word text, const char *units, size_t *number) {
+    size_t value = 0, i = 0;
+    for (; i < text.length && text.text[i] >= '0' && text.text[i] <= '9'; i++) {
+        if (__builtin_mul_overflow(value, (size_t)10, &value) ||
+            __builtin_add_overflow(value, (size_t)(text.text[i] - '0'), &value)) {
+            return false;
+        }
+    }
+    const char *const unit = i + 1 == text.length ? strchr(units, text.text[i]) : NULL;
+    const unsigned shift = unit == NULL ? 0 : 10 * (unsigned)(unit - units + 1);
+    if (i == 0 || (unit == NULL && i != text.length) || value > (size_t)PTRDIFF_MAX >> shift) {
+        return false;
+    }
+    *number = value << shift;
+    return true;
+}
+
+static bool store_number(const struct row *row, struct word value) {
+    size_t number;
+    if (row->kind == SIZE ? !read_number(value, "KMGT", &number)
+                          : !read_number(value, "", &number) || number > PM_PURGE_DELAY_MAX_MS) {
+        return false;
+    }
+    memcpy((char *)&pm_options + row->at, &number, sizeof number);
+    return true;
+}
+
 static bool store(const struct row *row, struct word value) {
     char *const at = (char *)&pm_options + row->at;
+    if (row->kind == SIZE || row->kind == DELAY) {
+        return store_number(row, value);
+    }
     if (row->kind == PATH) {
         if (value.length == 0 || value.length >= PM_PATH_MAX) {
             return false;

@@ -7,12 +7,18 @@
 #define PM_CONFIG_OPTIONS_H
 
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 #include "config/limits.h"
 
 enum pm_stats_format { PM_STATS_TEXT, PM_STATS_JSON };
 enum pm_deepbind { PM_DEEPBIND_KEEP, PM_DEEPBIND_DROP };
 enum pm_thp { PM_THP_AUTO, PM_THP_NEVER, PM_THP_ALWAYS };
+enum pm_purge { PM_PURGE_CALLS, PM_PURGE_BACKGROUND };
+enum pm_limit_from { PM_LIMIT_GIVEN, PM_LIMIT_CGROUP };
+
+#define PM_OPTION_UNSET SIZE_MAX
 
 struct pm_options {
     unsigned stats;               // 0 or 1: statistics at exit
@@ -21,6 +27,12 @@ struct pm_options {
     unsigned help;                // 0 or 1: print the table at start
     unsigned deepbind;            // enum pm_deepbind
     unsigned thp;                 // enum pm_thp
+    unsigned purge;               // enum pm_purge
+    size_t purge_delay;           // milliseconds
+    size_t purge_keep;            // bytes, or unset: by what is in use
+    unsigned limit;               // enum pm_limit_from
+    size_t limit_soft;            // bytes, or unset: no limit
+    size_t limit_hard;            // likewise
 };
 
 // What pm_options_read found; the defaults before.

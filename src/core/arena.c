@@ -11,6 +11,7 @@
 
 #include "base/bits.h"
 #include "core/clock.h"
+#include "core/limit.h"
 #include "core/random.h"
 #include "core/thp.h"
 #include "os/os.h"
@@ -91,13 +92,13 @@ static void list_resident(struct pm_arenas *arenas, struct pm_pool *pool, uint32
     struct pm_arena *const arena = pm_arena_of(pool);
     pm_set(&pool->owned.freed_at, now);
     pm_list_push_front(arena->thp.asks ? &arenas->warm : &arenas->resident, &pool->owned.link);
-    arenas->resident_bytes += pool->owned.touched;
+    pm_add(&arenas->resident_bytes, pool->owned.touched);
     arena->thp.free++;
 }
 
 static void unlist_resident(struct pm_arenas *arenas, struct pm_pool *pool) {
     pm_list_remove(&pool->owned.link);
-    arenas->resident_bytes -= pool->owned.touched;
+    pm_add(&arenas->resident_bytes, -(size_t)pool->owned.touched);
     pm_arena_of(pool)->thp.free--;
 }
 
@@ -113,7 +114,7 @@ static void add_arena(struct pm_arenas *arenas, struct pm_arena *arena, bool ask
     pm_map_mark(arena, PM_SLOT_BYTES, slot_kind(arenas), slot_kind(arenas));
     pm_lock(&arenas->lock);
     pm_list_push_back(&arenas->every, &arena->head.every);
-    arenas->count++;
+    pm_add(&arenas->count, 1);
     arenas->made++;
     list_arena(arenas, arena);
     pm_unlock(&arenas->lock);
@@ -131,7 +132,7 @@ static void remove_arena(struct pm_arenas *arenas, struct pm_arena *arena) {
     pm_thp_update(&arena->thp, &arenas->sparse);
     unlist_arena(arenas, arena);
     pm_list_remove(&arena->head.every);
-    arenas->count--;
+    pm_add(&arenas->count, -1);
     arenas->unmade++;
     pm_map_mark(arena, PM_SLOT_BYTES, PM_SLOT_TOMBSTONE, PM_SLOT_TOMBSTONE);
 }
@@ -150,10 +151,11 @@ static bool unmap_arena(struct pm_arenas *arenas, struct pm_arena *arena) {
 }
 
 // What to purge: resident bytes above `keep`, and what has been free for longer than the delay. An
-// arena that is wholly free goes as a whole, but for `spare` of them. All zero: everything.
+// arena that is wholly free goes as a whole, but for `spare` of them.
 struct surplus {
     size_t keep, spare;
     uint32_t now;
+    bool all; // whatever its age
 };
 
 static struct surplus surplus_now(struct pm_arenas *arenas, uint32_t now) {
@@ -162,7 +164,7 @@ static struct surplus surplus_now(struct pm_arenas *arenas, uint32_t now) {
 }
 
 static bool is_old(uint32_t since, const struct surplus *surplus) {
-    return surplus->keep == 0 || pm_clock_since(since, surplus->now) > PM_PURGE_DELAY_MS;
+    return surplus->all || pm_clock_is_old(since, surplus->now);
 }
 
 static bool is_pool_surplus(const struct pm_arenas *arenas, const struct surplus *surplus) {
@@ -175,7 +177,7 @@ static bool is_pool_surplus(const struct pm_arenas *arenas, const struct surplus
 // The arena that leaves its huge pages; NULL when there is none.
 static struct pm_arena *sparse_surplus(const struct pm_arenas *arenas,
                                        const struct surplus *surplus) {
-    if (surplus->keep == 0 && !pm_list_empty(&arenas->warm)) {
+    if (surplus->all && !pm_list_empty(&arenas->warm)) {
         return pm_arena_of(arenas->warm.prev);
     }
     if (pm_list_empty(&arenas->sparse)) {
@@ -319,7 +321,7 @@ void pm_arenas_age(uint32_t now) {
 size_t pm_arenas_trim(void) {
     size_t bytes = 0;
     for (unsigned kind = 0; kind < PM_ARENAS_COUNT; kind++) {
-        bytes += purge(&pm_arenas[kind], (struct surplus){ .now = pm_clock() });
+        bytes += purge(&pm_arenas[kind], (struct surplus){ .now = pm_clock(), .all = true });
     }
     return bytes;
 }
@@ -344,7 +346,7 @@ static struct pm_pool *take_free(struct pm_arenas *arenas) {
     }
     change_free(arenas, arena, arena->head.free & ~pool_bit(pool));
     pm_set(&arena->head.opened, arena->head.opened | pool_bit(pool));
-    arenas->taken++;
+    pm_add(&arenas->taken, 1);
     return pool;
 }
 
@@ -383,6 +385,9 @@ struct pm_pool *pm_arena_take(pm_class class, struct pm_heap *owner) {
     const unsigned bits = pm_class_pool_bits(class);
     struct pm_arenas *const arenas = arenas_of(bits);
     struct pm_pool *pool;
+    if (!pm_limit_allows(PM_POOL_BYTES(bits))) {
+        return NULL;
+    }
     for (;;) {
         pm_lock(&arenas->lock);
         pool = take_free(arenas);
@@ -412,7 +417,7 @@ void pm_arena_give_back(struct pm_pool *pool) {
     pm_lock(&arenas->lock);
     pm_set(&pool->shared.state, PM_POOL_FREE);
     list_resident(arenas, pool, now);
-    arenas->taken--;
+    pm_add(&arenas->taken, -1);
     change_free(arenas, arena, arena->head.free | pool_bit(pool));
     const struct surplus surplus = surplus_now(arenas, now);
     const bool due = is_purge_due(arenas, &surplus);

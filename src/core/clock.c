@@ -12,11 +12,14 @@
 // Races lose a count or show an older time, which only delays a purge.
 static uint32_t calls, last;
 
+uint32_t pm_clock_now(void) {
+    const uint32_t now = pm_os_clock();
+    pm_set(&last, now);
+    return now;
+}
+
 uint32_t pm_clock(void) {
     const uint32_t call = pm_get(&calls);
     pm_set(&calls, call + 1);
-    if (call % PM_CLOCK_EVERY == 0) {
-        pm_set(&last, pm_os_clock());
-    }
-    return pm_get(&last);
+    return call % PM_CLOCK_EVERY == 0 ? pm_clock_now() : pm_get(&last);
 }

@@ -7,9 +7,8 @@
 #include <string.h>
 
 #include "base/bits.h"
-#include "core/arena.h"
+#include "core/age.h"
 #include "core/classes.h"
-#include "core/clock.h"
 #include "core/emergency.h"
 #include "core/heap.h"
 #include "core/huge.h"
@@ -47,33 +46,16 @@ static void *large_block(size_t n, size_t align, bool *clean) {
     return block != NULL ? block : pm_huge_malloc(n, align, clean);
 }
 
-// When the OS refuses memory: everything that is kept for later requests goes back, and the request
-// is tried once more. False when there was nothing.
+// When memory is refused, by the OS or a limit: everything that is kept for later requests goes back,
+// and the request is tried once more. False when there was nothing.
 static bool reclaim(void) {
-    if (pm_thread.heap != PM_HEAP_ENDED) {
-        pm_heap_trim(pm_thread.heap);
-    }
-    return pm_arenas_trim() + pm_runs_trim() + pm_huge_trim() != 0;
-}
-
-// Memory that was freed and is not wanted again ages at misses of any thread and of any size.
-static void age(void) {
-    static uint32_t aged_at;
-    const uint32_t now = pm_clock();
-    uint32_t last = pm_get(&aged_at);
-    if (PM_UNLIKELY(pm_clock_since(last, now) > PM_PURGE_DELAY_MS / 2) &&
-        __atomic_compare_exchange_n(&aged_at, &last, now, false, __ATOMIC_RELAXED,
-                                    __ATOMIC_RELAXED)) {
-        pm_arenas_age(now);
-        pm_runs_age(now);
-        pm_huge_age(now);
-    }
+    return pm_age_trim() != 0;
 }
 
 static void *default_malloc(size_t n, bool zero) {
     bool clean;
     void *block;
-    age();
+    pm_age();
     do {
         clean = zero && n > PM_MEDIUM_MAX;
         block = n <= PM_MEDIUM_MAX ? (void *)pool_block(pm_class_of(n))

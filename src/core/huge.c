@@ -11,6 +11,7 @@
 #include "base/atomic.h"
 #include "base/bits.h"
 #include "core/clock.h"
+#include "core/limit.h"
 #include "core/map.h"
 #include "core/meta.h"
 #include "core/thp.h"
@@ -39,26 +40,26 @@ static void add_used(struct pm_huge *huge) {
     pm_set(&huge->state, PM_HUGE_USED);
     pm_list_push_back(&pm_huge_blocks.used, &huge->link);
     pm_huge_blocks.used_count++;
-    pm_huge_blocks.used_bytes += huge->size;
+    pm_add(&pm_huge_blocks.used_bytes, huge->size);
 }
 
 static void remove_used(struct pm_huge *huge) {
     pm_list_remove(&huge->link);
     pm_huge_blocks.used_count--;
-    pm_huge_blocks.used_bytes -= huge->size;
+    pm_add(&pm_huge_blocks.used_bytes, -huge->size);
 }
 
 static void add_cached(struct pm_huge *huge) {
     pm_set(&huge->state, PM_HUGE_CACHED);
     pm_list_push_front(&pm_huge_blocks.cached, &huge->link);
     pm_huge_blocks.cached_count++;
-    pm_huge_blocks.cached_bytes += huge->size;
+    pm_add(&pm_huge_blocks.cached_bytes, huge->size);
 }
 
 static void remove_cached(struct pm_huge *huge) {
     pm_list_remove(&huge->link);
     pm_huge_blocks.cached_count--;
-    pm_huge_blocks.cached_bytes -= huge->size;
+    pm_add(&pm_huge_blocks.cached_bytes, -huge->size);
 }
 
 static void add_spare(struct pm_huge *huge) {
@@ -239,6 +240,9 @@ static struct pm_huge *map_new(size_t size, size_t align) {
 void *pm_huge_malloc(size_t n, size_t align, bool *clean) {
     const size_t size = pm_round_up(n, pm_os_page_size());
     align = pm_max(align, PM_SLOT_BYTES);
+    if (!pm_limit_allows(size)) {
+        return NULL;
+    }
     struct pm_huge *huge = reuse(size, align);
     // Pages that the program never touches must not be cleared one by one.
     *clean = huge == NULL || (*clean && pm_os_purge(huge->at, huge->size) == 0);
@@ -279,15 +283,15 @@ static enum pm_verdict prove(const void *at, struct pm_huge **huge) {
     return (*huge)->state == PM_HUGE_USED ? PM_DONE : PM_DOUBLE_FREE;
 }
 
-// The cached block that is too much, or too old; off all lists. Under the lock.
-static struct pm_huge *choose_unmap(uint32_t now) {
+// The cached block that is too much, or too old, or the oldest of all; off all lists. Under the lock.
+static struct pm_huge *choose_unmap(uint32_t now, bool all) {
     if (pm_list_empty(&pm_huge_blocks.cached)) {
         return NULL;
     }
     struct pm_huge *const oldest = of_link(pm_huge_blocks.cached.prev);
     const size_t keep = pm_keep_limit(&pm_huge_blocks.keep, pm_huge_blocks.used_bytes, now);
-    if (pm_huge_blocks.cached_count > PM_HUGE_CACHE_COUNT || pm_huge_blocks.cached_bytes > keep ||
-        pm_clock_since(oldest->freed_at, now) > PM_PURGE_DELAY_MS) {
+    if (all || pm_huge_blocks.cached_count > PM_HUGE_CACHE_COUNT || pm_huge_blocks.cached_bytes > keep ||
+        pm_clock_is_old(oldest->freed_at, now)) {
         remove_cached(oldest);
         pm_keep_purged(&pm_huge_blocks.keep, oldest->size);
         return oldest;
@@ -295,11 +299,11 @@ static struct pm_huge *choose_unmap(uint32_t now) {
     return NULL;
 }
 
-static size_t unmap_surplus(uint32_t now) {
+static size_t unmap_surplus(uint32_t now, bool all) {
     size_t bytes = 0;
     for (;;) {
         pm_lock(&pm_huge_blocks.lock);
-        struct pm_huge *const huge = choose_unmap(now);
+        struct pm_huge *const huge = choose_unmap(now, all);
         pm_unlock(&pm_huge_blocks.lock);
         if (huge == NULL) {
             return bytes;
@@ -321,17 +325,17 @@ enum pm_verdict pm_huge_free(void *at) {
     }
     pm_unlock(&pm_huge_blocks.lock);
     if (verdict == PM_DONE) {
-        unmap_surplus(now);
+        unmap_surplus(now, false);
     }
     return verdict;
 }
 
 void pm_huge_age(uint32_t now) {
-    unmap_surplus(now);
+    unmap_surplus(now, false);
 }
 
 size_t pm_huge_trim(void) {
-    return unmap_surplus(pm_clock() + PM_PURGE_DELAY_MS + 1);
+    return unmap_surplus(pm_clock(), true);
 }
 
 size_t pm_huge_size(const void *at, enum pm_verdict *verdict) {
@@ -356,7 +360,9 @@ void *pm_huge_resize(void *at, size_t n) {
     if (size < huge->size) {
         shrink(huge, size);
     }
-    const bool done = size <= huge->size || grow_in_place(huge, size) || move(huge, size);
+    // It doesn't count while it is on no list.
+    const bool done = size <= huge->size || (pm_limit_allows(size) &&
+                                             (grow_in_place(huge, size) || move(huge, size)));
     void *const result = done ? huge->at : NULL;
     pm_lock(&pm_huge_blocks.lock);
     add_used(huge);

@@ -7,7 +7,8 @@
 // purged and is needed again within the purge delay was purged in vain, and several times as much
 // may stay the next time. That extra halves with every delay that passes, so that a program which
 // fills and empties its heap over and over pays for its pages now and then, and one that has become
-// smaller for good gives them back.
+// smaller for good gives them back. POOLMALLOC_PURGE=keep= names the bound instead, for all
+// kinds, and above a soft limit nothing stays.
 
 #ifndef PM_CORE_KEEP_H
 #define PM_CORE_KEEP_H
@@ -17,7 +18,9 @@
 
 #include "base/bits.h"
 #include "config/limits.h"
+#include "config/options.h"
 #include "core/clock.h"
+#include "core/limit.h"
 
 // Under the lock of the structure that it belongs to.
 struct pm_keep {
@@ -28,6 +31,12 @@ struct pm_keep {
 
 // Bytes that may stay resident while `in_use` bytes are in use.
 PM_INLINE size_t pm_keep_limit(struct pm_keep *keep, size_t in_use, uint32_t now) {
+    if (PM_UNLIKELY(pm_limit_is_passed())) {
+        return 0;
+    }
+    if (PM_UNLIKELY(pm_options.purge_keep != PM_OPTION_UNSET)) {
+        return pm_options.purge_keep / PM_KEEP_KINDS;
+    }
     const uint32_t delays = pm_clock_since(keep->at, now) / PM_PURGE_DELAY_MS;
     if (PM_UNLIKELY(delays != 0)) {
         const unsigned halvings = delays < 63 ? delays : 63;

@@ -5,6 +5,7 @@
 
 #include "core/meta.h"
 
+#include "base/atomic.h"
 #include "base/bits.h"
 #include "config/limits.h"
 #include "os/os.h"
@@ -22,7 +23,7 @@ static bool add_chunk(size_t size) {
     pm_lock(&pm_meta.lock);
     pm_meta.at = chunk;
     pm_meta.left = bytes;
-    pm_meta.mapped += bytes;
+    pm_add(&pm_meta.mapped, bytes);
     pm_unlock(&pm_meta.lock);
     return true;
 }

@@ -10,6 +10,7 @@
 #include "base/atomic.h"
 #include "base/bits.h"
 #include "core/clock.h"
+#include "core/limit.h"
 #include "core/map.h"
 #include "core/thp.h"
 #include "os/os.h"
@@ -122,7 +123,7 @@ static void list_free(struct pm_runs *runs, struct pm_run_arena *arena, size_t u
     if (run->purgeable != 0) {
         pm_list_push_front(&runs->age, &run->age);
     }
-    runs->resident_units += resident;
+    pm_add(&runs->resident_units, resident);
     arena->thp.free += (uint32_t)resident;
     runs->empty += count == PM_ARENA_UNITS - 1;
 }
@@ -136,7 +137,7 @@ static void unlist_free(struct pm_runs *runs, struct pm_run *run) {
     if (run->purgeable != 0) {
         pm_list_remove(&run->age);
     }
-    runs->resident_units -= run->resident;
+    pm_add(&runs->resident_units, -(size_t)run->resident);
     arena_of(runs, run)->thp.free -= run->resident;
     runs->empty -= count == PM_ARENA_UNITS - 1;
 }
@@ -182,14 +183,14 @@ static void add_arena(struct pm_runs *runs, struct pm_run_arena *arena, bool ask
     arena->thp.asks = asks;
     pm_lock(&runs->lock);
     pm_list_push_back(&runs->every, &arena->every);
-    runs->count++;
+    pm_add(&runs->count, 1);
     const size_t count = PM_ARENA_UNITS - 1;
     list_free(runs, arena, 1, count, count_dirty(arena, 1, count), 0);
     pm_unlock(&runs->lock);
 }
 
 static void change_used(struct pm_runs *runs, struct pm_run_arena *arena, size_t by) {
-    pm_set(&runs->used_units, runs->used_units + by);
+    pm_add(&runs->used_units, by);
     arena->thp.used += (uint32_t)by;
 }
 
@@ -262,6 +263,9 @@ void *pm_run_malloc(struct pm_runs *runs, size_t n, size_t align, bool *clean) {
     const size_t count = units_for(runs, n);
     align = pm_max(align, (size_t)1 << runs->unit_bits);
     const size_t room = count + (align >> runs->unit_bits) - 1;
+    if (!pm_limit_allows(count << runs->unit_bits)) {
+        return NULL;
+    }
     for (;;) {
         void *const at = take_run(runs, count, room, align, clean);
         if (at != NULL) {
@@ -278,15 +282,19 @@ void *pm_run_malloc(struct pm_runs *runs, size_t n, size_t align, bool *clean) {
 
 void *pm_run_malloc_growing(struct pm_runs *runs, size_t n, bool *clean) {
     const size_t count = units_for(runs, n);
-    void *const at = take_run(runs, count, 2 * count, (size_t)1 << runs->unit_bits, clean);
+    void *const at =
+        pm_limit_allows(count << runs->unit_bits)
+            ? take_run(runs, count, 2 * count, (size_t)1 << runs->unit_bits, clean)
+            : NULL;
     return at != NULL ? at : pm_run_malloc(runs, n, PM_BLOCK_ALIGN, clean);
 }
 
 // What to purge: resident units above `keep`, and what has been free for longer than the delay. An
-// arena that is wholly free goes as a whole, but for `spare` of them. All zero: everything.
+// arena that is wholly free goes as a whole, but for `spare` of them.
 struct surplus {
     size_t keep, spare;
     uint32_t now;
+    bool all; // whatever its age
 };
 
 static struct surplus surplus_now(struct pm_runs *runs, uint32_t now) {
@@ -296,7 +304,7 @@ static struct surplus surplus_now(struct pm_runs *runs, uint32_t now) {
 }
 
 static bool is_old(uint32_t since, const struct surplus *surplus) {
-    return surplus->keep == 0 || pm_clock_since(since, surplus->now) > PM_PURGE_DELAY_MS;
+    return surplus->all || pm_clock_is_old(since, surplus->now);
 }
 
 static struct pm_run *oldest_run(const struct pm_runs *runs) {
@@ -312,7 +320,7 @@ static bool is_run_surplus(const struct pm_runs *runs, const struct surplus *sur
 // The arena that leaves its huge pages; NULL when there is none.
 static struct pm_run_arena *sparse_surplus(const struct pm_runs *runs,
                                            const struct surplus *surplus) {
-    if (surplus->keep == 0) {
+    if (surplus->all) {
         PM_LIST_EACH(link, &runs->every) {
             struct pm_run_arena *const arena = PM_LIST_ENTRY(link, struct pm_run_arena, every);
             if (arena->thp.asks && arena->thp.free != 0) {
@@ -388,7 +396,7 @@ static struct purge choose_purge(struct pm_runs *runs, const struct surplus *sur
     if (chosen.whole) {
         pm_thp_update(&arena->thp, &runs->sparse);
         pm_list_remove(&arena->every);
-        runs->count--;
+        pm_add(&runs->count, -1);
         pm_map_mark(arena, arena_bytes(runs), PM_SLOT_TOMBSTONE, PM_SLOT_TOMBSTONE);
     } else {
         set_states(arena, (size_t)(run - arena->run), run->units, PM_UNIT_PURGING);
@@ -472,7 +480,7 @@ void pm_runs_age(uint32_t now) {
 size_t pm_runs_trim(void) {
     size_t bytes = 0;
     for (unsigned kind = 0; kind < PM_RUNS_COUNT; kind++) {
-        bytes += purge(&pm_runs[kind], (struct surplus){ .now = pm_clock() });
+        bytes += purge(&pm_runs[kind], (struct surplus){ .now = pm_clock(), .all = true });
     }
     return bytes;
 }
@@ -531,8 +539,11 @@ bool pm_run_resize(struct pm_runs *runs, void *at, size_t n) {
     struct pm_run *const run = &arena->run[unit];
     const uint32_t now = pm_clock();
     bool done = true;
-    pm_lock(&runs->lock);
     const size_t old = run->units;
+    if (count > old && !pm_limit_allows((count - old) << runs->unit_bits)) {
+        return false;
+    }
+    pm_lock(&runs->lock);
     if (count < old) {
         change_used(runs, arena, count - old);
         free_units(runs, arena, unit + count, old - count, old - count, now);

@@ -16,15 +16,15 @@
 #include "base/atomic.h"
 #include "base/bits.h"
 #include "config/options.h"
-#include "core/arena.h"
+#include "core/age.h"
+#include "core/background.h"
 #include "core/emergency.h"
 #include "core/heap.h"
-#include "core/huge.h"
 #include "core/life.h"
+#include "core/limit.h"
 #include "core/misuse.h"
 #include "core/mode.h"
 #include "core/root.h"
-#include "core/run.h"
 #include "entry/fast.h"
 #include "insight/report.h"
 #include "os/os.h"
@@ -409,10 +409,7 @@ int pm_entry_trim(void) {
     if (!pm_entry_begin()) {
         return 0;
     }
-    if (pm_thread.heap != PM_HEAP_ENDED) {
-        pm_heap_trim(pm_thread.heap);
-    }
-    const size_t bytes = pm_arenas_trim() + pm_runs_trim() + pm_huge_trim();
+    const size_t bytes = pm_age_trim();
     leave();
     return bytes != 0;
 }
@@ -429,6 +426,8 @@ __attribute__((constructor(101))) static void attach(void) {
     pthread_atfork(pm_life_before_fork, pm_life_after_fork_in_parent, pm_life_after_fork_in_child);
     if (is_first() && getauxval(AT_SECURE) == 0) {
         pm_options_read(environ);
+        pm_limit_attach();
+        pm_background_attach();
         pm_report_attach();
     }
 }

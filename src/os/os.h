@@ -53,6 +53,9 @@ int pm_os_move(void *at, size_t old_size, void *to, size_t new_size);
 // Milliseconds of a clock that never goes back; wraps after 49 days.
 uint32_t pm_os_clock(void);
 
+// Sleeps, perhaps shorter.
+void pm_os_sleep(uint32_t milliseconds);
+
 // Fills `to` with random bytes; false where the kernel has none yet.
 bool pm_os_random(void *to, size_t size);
 
@@ -69,6 +72,9 @@ uintptr_t pm_os_break(void);
 // Sleeps while *word == value, until woken (or for no reason).
 void pm_os_wait(uint32_t *word, uint32_t value);
 void pm_os_wake(uint32_t *word, unsigned count);
+
+// Reads a file from its start, at most `size` bytes. How many, or -errno.
+int pm_os_read_file(const char *path, void *to, size_t size);
 
 // A descriptor above those that programs use, closed on exec. The descriptor or -errno.
 int pm_os_create_file(const char *path);

@@ -118,6 +118,12 @@ uint32_t pm_os_clock(void) {
     return (uint32_t)((uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000);
 }
 
+void pm_os_sleep(uint32_t milliseconds) {
+    const struct timespec time = { .tv_sec = milliseconds / 1000,
+                                   .tv_nsec = (long)(milliseconds % 1000) * 1000000 };
+    call(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, (long)&time, 0, 0, 0);
+}
+
 bool pm_os_random(void *to, size_t size) {
     const unsigned no_wait = 1;
     return call(SYS_getrandom, (long)to, (long)size, no_wait, 0, 0, 0) == (long)size;
@@ -163,6 +169,21 @@ void pm_os_wait(uint32_t *word, uint32_t value) {
 
 void pm_os_wake(uint32_t *word, unsigned count) {
     call(SYS_futex, (long)word, FUTEX_WAKE_PRIVATE, count, 0, 0, 0);
+}
+
+int pm_os_read_file(const char *path, void *to, size_t size) {
+    const int fd = (int)call(SYS_openat, AT_FDCWD, (long)path, O_RDONLY | O_CLOEXEC, 0, 0, 0);
+    if (fd < 0) {
+        return fd;
+    }
+    size_t done = 0;
+    long got;
+    do {
+        got = call(SYS_read, fd, (long)((char *)to + done), (long)(size - done), 0, 0, 0);
+        done += got > 0 ? (size_t)got : 0;
+    } while ((got > 0 && done < size) || got == -EINTR);
+    pm_os_close(fd);
+    return got < 0 ? (int)got : (int)done;
 }
 
 int pm_os_create_file(const char *path) {

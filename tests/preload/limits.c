@@ -79,6 +79,43 @@ EXHAUST(zeroed_blocks_until_null, "zeroed", 2)
 EXHAUST(zeroed_large_blocks_until_null, "zeroed large", LIMITS_COUNT)
 EXHAUST(grown_blocks_until_null, "grown", LIMITS_COUNT)
 
+// The limit of the library: the program gets ENOMEM within 2 % of it, one line says so, and it goes on.
+static void check_hard_limit(const char *kind) {
+    char line[512];
+    struct spawned spawned =
+        preload_victim(&(struct preload_victim){ .name = "exhaust_limit",
+                                                 .arguments = { kind, "134217728" },
+                                                 .env = { "POOLMALLOC_LIMIT=hard=128M" } });
+    cr_assert(spawned.exit_code == 0, "%s; stderr:\n%s", spawn_outcome(&spawned), spawned.err);
+    cr_assert(preload_sentences(&spawned, sizeof line, line) == 1, "stderr:\n%s", spawned.err);
+    cr_assert(strstr(line, "hard limit of 134217728 bytes") != NULL, "%s", line);
+    spawn_drop(&spawned);
+}
+
+#define HARD_LIMIT(name, kind)                            \
+    Test(limits, name, .timeout = PRELOAD_TEST_SECONDS) { \
+        check_hard_limit(kind);                           \
+    }
+
+HARD_LIMIT(tiny_blocks_up_to_the_hard_limit, "tiny")
+HARD_LIMIT(small_blocks_up_to_the_hard_limit, "small")
+HARD_LIMIT(medium_blocks_up_to_the_hard_limit, "medium")
+HARD_LIMIT(large_blocks_up_to_the_hard_limit, "large")
+HARD_LIMIT(page_runs_up_to_the_hard_limit, "run")
+HARD_LIMIT(huge_blocks_up_to_the_hard_limit, "huge")
+HARD_LIMIT(aligned_blocks_up_to_the_hard_limit, "aligned")
+HARD_LIMIT(zeroed_blocks_up_to_the_hard_limit, "zeroed large")
+HARD_LIMIT(grown_blocks_up_to_the_hard_limit, "grown")
+
+#define BACKGROUND(promise)                                                    \
+    Test(limits, promise, .timeout = PRELOAD_TEST_SECONDS) {                   \
+        preload_victim_passes(&(struct preload_victim){                        \
+            .name = #promise, .env = { "POOLMALLOC_PURGE=background,delay=20" } }); \
+    }
+
+BACKGROUND(a_silent_program_shrinks_in_the_background)
+BACKGROUND(a_forked_child_purges_in_its_calls)
+
 Test(limits, memory_of_one_size_serves_all_others, .timeout = PRELOAD_TEST_SECONDS) {
     preload_victim_passes(
         &(struct preload_victim){ .name = "exhaust_in_turn", .address_space = (size_t)128 << 20 });

@@ -6,10 +6,12 @@
 
 #include "victim.h"
 
+#include <dirent.h>
 #include <malloc.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 
 enum {
     HEAD = 64, // bytes of a block's front and end that are written
@@ -239,9 +241,90 @@ static void map_count_pressure_keeps_errno_and_contents(char **arguments) {
     drop(&list, 0);
 }
 
+// `victim exhaust_limit KIND BYTES`: the limit is the library's own, and every byte is touched.
+static void exhaust_limit(char **arguments) {
+    const struct kind *kind = kinds;
+    while (strcmp(kind->name, arguments[0]) != 0) {
+        kind++;
+        CHECK(kind < kinds + COUNT_OF(kinds), "no kind %s", arguments[0]);
+    }
+    const size_t limit = strtoul(arguments[1], NULL, 10), before = victim_resident();
+    struct node *list = NULL;
+    size_t first = 0;
+    for (struct node *node; (node = kind->get(kind->size)) != NULL; list = node, first++) {
+        memset(node, 1, kind->size);
+        *node = (struct node){ .next = list, .size = kind->size };
+        victim_fill((char *)node + node->size - written_tail(node->size), written_tail(node->size),
+                    0);
+    }
+    CHECK(errno == ENOMEM);
+    const size_t resident = victim_resident() - before;
+    CHECK(resident <= limit / 50 + limit, "%zu resident, limit %zu", resident, limit);
+    CHECK(first * kind->size >= limit / 10 * 7, "%zu blocks of %zu", first, kind->size);
+    const size_t freed = drop(&list, 2);
+    const size_t again = add_until_null(kind, &list, first);
+    CHECK(again >= freed / 10 * 9, "%zu freed, then %zu", freed, again);
+    drop(&list, 0);
+}
+
+static unsigned count_threads(void) {
+    unsigned count = 0;
+    DIR *const tasks = opendir("/proc/self/task");
+    CHECK(tasks != NULL);
+    for (struct dirent *entry; (entry = readdir(tasks)) != NULL;) {
+        count += entry->d_name[0] != '.';
+    }
+    closedir(tasks);
+    return count;
+}
+
+static void purging_needs_no_thread(char **arguments) {
+    (void)arguments;
+    free(malloc(100));
+    CHECK(count_threads() == 1);
+}
+
+// Waits for the event, not for a time: the test's own end is the limit.
+static void a_silent_program_shrinks_in_the_background(char **arguments) {
+    (void)arguments;
+    enum { COUNT = 3000 };
+    static char *blocks[COUNT];
+    CHECK(count_threads() == 2);
+    const size_t before = victim_resident();
+    for (size_t i = 0; i < COUNT; i++) {
+        blocks[i] = malloc(i % 2 == 0 ? 1000 : 20000);
+        victim_fill(blocks[i], i % 2 == 0 ? 1000 : 20000, (unsigned)i);
+    }
+    for (size_t i = 0; i < COUNT; i++) {
+        free(blocks[i]);
+    }
+    while (victim_resident() > before + (1 << 20)) {
+        usleep(1000);
+    }
+    free(malloc(20000));
+}
+
+static void a_forked_child_purges_in_its_calls(char **arguments) {
+    (void)arguments;
+    CHECK(count_threads() == 2);
+    const pid_t child = fork();
+    if (child == 0) {
+        CHECK(count_threads() == 1);
+        for (size_t size = 16; size < 1 << 20; size *= 2) {
+            free(malloc(size));
+        }
+        _exit(0);
+    }
+    int status;
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+}
+
 #define CASE(name) { #name, name },
 const struct victim_case victim_limits_cases[] = {
 #include "limits.def"
+    { "exhaust_limit", exhaust_limit },
+    { "a_silent_program_shrinks_in_the_background", a_silent_program_shrinks_in_the_background },
+    { "a_forked_child_purges_in_its_calls", a_forked_child_purges_in_its_calls },
     { "exhaust", exhaust },
     { "exhaust_in_turn", exhaust_in_turn },
     { 0 },

@@ -10,6 +10,7 @@
 #include "os/os.h"
 
 #include <errno.h>
+#include <string.h>
 
 struct fake {
     uint32_t count, pass, fail;
@@ -44,6 +45,8 @@ uintptr_t __wrap_pm_os_break(void);
 void __wrap_pm_os_wait(uint32_t *word, uint32_t value);
 void __wrap_pm_os_advise_huge_pages(void *at, size_t size, bool wanted);
 void __wrap_pm_os_leave_huge_pages(void *at, size_t size);
+int __real_pm_os_read_file(const char *path, void *to, size_t size);
+int __wrap_pm_os_read_file(const char *path, void *to, size_t size);
 
 // True: to be served. Failures are told by tests in which one thread calls.
 static bool served(enum fake_call call) {
@@ -145,4 +148,31 @@ void __wrap_pm_os_leave_huge_pages(void *at, size_t size) {
     if (served(FAKE_LEAVE)) {
         __real_pm_os_leave_huge_pages(at, size);
     }
+}
+
+static struct {
+    const char *path, *text;
+} files[16];
+static unsigned file_count;
+
+void fake_file(const char *path, const char *text) {
+    if (file_count < sizeof files / sizeof *files) {
+        files[file_count].path = path;
+        files[file_count++].text = text;
+    }
+}
+
+int __wrap_pm_os_read_file(const char *path, void *to, size_t size) {
+    if (file_count == 0) {
+        return __real_pm_os_read_file(path, to, size);
+    }
+    for (unsigned i = 0; i < file_count; i++) {
+        if (strcmp(files[i].path, path) == 0 && files[i].text != NULL) {
+            const size_t length = strlen(files[i].text);
+            const size_t got = length < size ? length : size;
+            memcpy(to, files[i].text, got);
+            return (int)got;
+        }
+    }
+    return -ENOENT;
 }

@@ -42,6 +42,10 @@ void fake_hook(enum fake_call call, void (*hook)(void));
 // Stops the clock at this time, and makes the library look at it.
 void fake_clock(uint32_t milliseconds);
 
+// What a file contains that the library reads; NULL: there is no such file. Until the first call the
+// files are the real ones.
+void fake_file(const char *path, const char *text);
+
 // What the data segment's end is said to be; 0: the truth.
 void fake_break(uintptr_t end);
 

@@ -24,7 +24,13 @@ struct row {
 
 static void read_one(const char *variable, const char **said) {
     char *environment[] = { "PATH=/bin", (char *)variable, "HOME=/", NULL };
-    memset(&pm_options, 0, sizeof pm_options);
+    static struct pm_options defaults;
+    static bool known;
+    if (!known) {
+        defaults = pm_options;
+        known = true;
+    }
+    pm_options = defaults;
     unit_capture();
     pm_options_read(environment);
     *said = unit_captured();
@@ -85,6 +91,63 @@ UNIT_TEST(options, each_word_about_huge_pages_is_read) {
     const char *said;
     read_one("POOLMALLOC_THP=madvise", &said);
     CHECK(pm_options.thp == PM_THP_AUTO && strstr(said, "bad value 'madvise'") != NULL, "'%s'", said);
+}
+
+UNIT_TEST(options, sizes_are_bytes_or_have_a_unit) {
+    static const struct {
+        const char *text;
+        size_t bytes;
+    } sizes[] = {
+        { "0", 0 },
+        { "1", 1 },
+        { "4096", 4096 },
+        { "3K", 3 << 10 },
+        { "512M", (size_t)512 << 20 },
+        { "9G", (size_t)9 << 30 },
+        { "2T", (size_t)2 << 40 },
+        { "9223372036854775807", PTRDIFF_MAX },
+    };
+    for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        char variable[64];
+        const char *said;
+        snprintf(variable, sizeof variable, "POOLMALLOC_LIMIT=hard=%s,soft=7", sizes[i].text);
+        read_one(variable, &said);
+        CHECK(pm_options.limit_hard == sizes[i].bytes && *said == '\0', "%s: '%s'", sizes[i].text,
+              said);
+        CHECK(pm_options.limit_soft == 7 && pm_options.limit == PM_LIMIT_GIVEN);
+    }
+}
+
+UNIT_TEST(options, what_is_no_size_is_refused) {
+    static const char *const bad[] = { "",    "-1",  "x",  "1x", "1KK", "K",  "1 ",
+                                       "0x1", "1.5", "1k", "+1", "1G1", "9223372036854775808",
+                                       "8388608T", "99999999999999999999" };
+    for (unsigned i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char variable[64];
+        const char *said;
+        snprintf(variable, sizeof variable, "POOLMALLOC_LIMIT=hard=%s", bad[i]);
+        read_one(variable, &said);
+        CHECK(pm_options.limit_hard == PM_OPTION_UNSET, "%s", bad[i]);
+        CHECK(lines(said) == 1 && strstr(said, "bad value 'hard=") != NULL, "'%s'", said);
+    }
+}
+
+UNIT_TEST(options, words_about_purging_are_read) {
+    const char *said;
+    read_one("POOLMALLOC_THP=auto", &said);
+    CHECK(pm_options.purge == PM_PURGE_CALLS && pm_options.purge_delay == PM_PURGE_DELAY_MS);
+    CHECK(pm_options.purge_keep == PM_OPTION_UNSET);
+    read_one("POOLMALLOC_PURGE=background,delay=0,keep=3M", &said);
+    CHECK(pm_options.purge == PM_PURGE_BACKGROUND && *said == '\0', "'%s'", said);
+    CHECK(pm_options.purge_delay == 0 && pm_options.purge_keep == 3 << 20);
+    read_one("POOLMALLOC_PURGE=delay=86400000", &said);
+    CHECK(pm_options.purge_delay == 86400000 && *said == '\0');
+    read_one("POOLMALLOC_PURGE=delay=86400001", &said);
+    CHECK(pm_options.purge_delay == PM_PURGE_DELAY_MS && lines(said) == 1);
+    read_one("POOLMALLOC_PURGE=delay=1K", &said);
+    CHECK(pm_options.purge_delay == PM_PURGE_DELAY_MS && lines(said) == 1);
+    read_one("POOLMALLOC_LIMIT=cgroup", &said);
+    CHECK(pm_options.limit == PM_LIMIT_CGROUP && pm_options.limit_hard == PM_OPTION_UNSET);
 }
 
 UNIT_TEST(options, a_keyed_word_switches_its_variable_on) {
@@ -188,7 +251,13 @@ UNIT_TEST(options, help_prints_every_row) {
     static const char *const rows[] = { "POOLMALLOC_STATS=0|1 ", "POOLMALLOC_STATS=file=PATH ",
                                         "POOLMALLOC_STATS=format=text|json ",
                                         "POOLMALLOC_HELP=0|1 ", "POOLMALLOC_DEEPBIND=keep|drop ",
-                                        "POOLMALLOC_THP=auto|never|always " };
+                                        "POOLMALLOC_THP=auto|never|always ",
+                                        "POOLMALLOC_PURGE=calls|background ",
+                                        "POOLMALLOC_PURGE=delay=MILLISECONDS ",
+                                        "POOLMALLOC_PURGE=keep=SIZE ",
+                                        "POOLMALLOC_LIMIT=given|cgroup ",
+                                        "POOLMALLOC_LIMIT=soft=SIZE ",
+                                        "POOLMALLOC_LIMIT=hard=SIZE " };
     enum { ROWS = sizeof rows / sizeof *rows };
     const char *said;
     read_one("POOLMALLOC_HELP=1", &said);
