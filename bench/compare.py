@@ -57,8 +57,8 @@ class Comparison:
     """Ratios to the best peer on each workload. Neither we nor the limit row set that mark, so an
     allocator that is best everywhere stands at 1 if it is a peer, and below 1 if it is ours."""
 
-    def __init__(self, runs, tasks, names, processors):
-        self.cells = {cell: Cell(found) for cell, found in runs.items()}
+    def __init__(self, runs, tasks, names, processors, cell_of=Cell):
+        self.cells = {cell: cell_of(found) for cell, found in runs.items()}
         self.processors = processors
         self.names = [name for name in names if name != LIMIT or any(
             name == limit for _, limit in self.cells)]
@@ -78,7 +78,7 @@ class Comparison:
     def best(self, task, field):
         values = [getattr(self.cells[task, name], field) for name in self.peers
                   if (task, name) in self.cells]
-        return min(values) if values else None
+        return min((value for value in values if value is not None), default=None)
 
     def ratio(self, task, name, field):
         cell = self.cells.get((task, name))

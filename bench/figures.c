@@ -5,8 +5,34 @@
 
 #include "figures.h"
 
+#include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <time.h>
+#include <unistd.h>
+
+long bench_kib_of(const char *path, const char *key) {
+    char text[8192]; // several times what status and smaps_rollup have
+    size_t length = 0;
+    const int file = open(path, O_RDONLY | O_CLOEXEC);
+    if (file < 0) {
+        return -1;
+    }
+    for (ssize_t got = 1; got > 0; length += got > 0 ? (size_t)got : 0) {
+        got = read(file, text + length, sizeof text - 1 - length);
+    }
+    close(file);
+    text[length] = '\0';
+    const size_t key_length = strlen(key);
+    for (const char *line = text; line != NULL; line = strchr(line, '\n')) {
+        line += *line == '\n';
+        if (strncmp(line, key, key_length) == 0 && line[key_length] == ':') {
+            return strtol(line + key_length + 1, NULL, 10);
+        }
+    }
+    return -1;
+}
 
 double bench_clock(void) {
     struct timespec now;

@@ -17,6 +17,10 @@ struct bench_figures {
     long major_faults;
 };
 
+// The value in KiB of a line `KEY: VALUE kB` of a file in /proc; -1 where there is none. It asks
+// the allocator for nothing.
+long bench_kib_of(const char *path, const char *key);
+
 // Monotonic, in seconds.
 double bench_clock(void);
 

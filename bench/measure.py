@@ -24,6 +24,19 @@ CSV_FIELDS = ["round", "workload", "allocator", "seconds", "cpu", "peak_kib", "m
               "major_faults", "operations", "failed", "command"]
 
 
+def judged(status, printed, complaints):
+    """The figures that a run printed, or the reason why they don't count."""
+    said = " ".join(complaints.split())[:300]
+    if status < 0:
+        raise RunFailed(("ended by signal %d (%s) %s" % (
+            -status, signal.Signals(-status).name, said)).strip())
+    if status != 0:
+        raise RunFailed("exit status %d: %s" % (status, said))
+    if "cannot be preloaded" in said:
+        raise RunFailed(said)
+    return dict(word.split("=", 1) for word in printed.split())
+
+
 def finish(command, environment):
     """Runs the command and returns its printed figures."""
     try:
@@ -32,15 +45,19 @@ def finish(command, environment):
                               universal_newlines=True, errors="replace")
     except subprocess.TimeoutExpired:
         raise RunFailed("still running after %d seconds" % RUN_SECONDS)
-    said = " ".join(done.stderr.split())[:300]
-    if done.returncode < 0:
-        raise RunFailed(("ended by signal %d (%s) %s" % (
-            -done.returncode, signal.Signals(-done.returncode).name, said)).strip())
-    if done.returncode != 0:
-        raise RunFailed("exit status %d: %s" % (done.returncode, said))
-    if "cannot be preloaded" in said:
-        raise RunFailed(said)
-    return dict(word.split("=", 1) for word in done.stdout.split())
+    return judged(done.returncode, done.stdout, done.stderr)
+
+
+def served_by(allocator, figures):
+    """The figures, if the malloc that made them is the one that was asked for."""
+    served = os.path.realpath(figures["malloc"])
+    if allocator.library and served != os.path.realpath(allocator.library):
+        raise RunFailed("malloc came from %s" % served)
+    return figures
+
+
+def preloading(library, environment):
+    return dict(environment, LD_PRELOAD=library) if library else environment
 
 
 class Bench:
@@ -93,13 +110,7 @@ class Bench:
             stop("%s cannot be measured: %s: %s" % (allocator.name, allocator.library, failure))
 
     def own(self, allocator, command, environment):
-        if allocator.library:
-            environment = dict(environment, LD_PRELOAD=allocator.library)
-        figures = finish(command, environment)
-        served = os.path.realpath(figures["malloc"])
-        if allocator.library and served != os.path.realpath(allocator.library):
-            raise RunFailed("malloc came from %s" % served)
-        return figures
+        return served_by(allocator, finish(command, preloading(allocator.library, environment)))
 
     def run(self, task, allocator):
         command = self.command(task)

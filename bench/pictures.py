@@ -9,6 +9,7 @@ import shutil
 import subprocess
 
 from allocators import LIMIT, OURS, say
+from footprint_report import RESIDENT
 from programs import text_file
 from workloads import GRAPHS, SWEEP_LINES
 
@@ -68,7 +69,8 @@ def draw_envelope(comparison, out):
     rows = [[name] + [word(comparison.envelope(name, field)) for field in ("seconds", "peak")]
             for name in names]
     data = data_file(out, "envelope", ["allocator", "time", "memory"], rows)
-    gnuplot(out, "envelope.gp", "envelope", names, data=data,
+    gnuplot(out, "envelope.gp", "envelope", names, data=data, bars=2,
+            titles="time|peak resident memory",
             heading="Geometric mean over %d workloads, to the best peer on each"
             % len(comparison.complete))
 
@@ -91,9 +93,33 @@ def draw_sweep(comparison, out, graph):
             high=max(all_costs) * 1.25)
 
 
-def draw(comparison, out):
+def can_draw():
     if shutil.which("gnuplot") is None:
         say("SKIP: pictures: gnuplot is not installed (Debian: gnuplot-nox)")
+        return False
+    return True
+
+
+def draw_footprint(comparison, out):
+    if not can_draw():
+        return
+    live = [task for task in comparison.tasks if comparison.live(task)]
+    if live:
+        draw_ratios(out, "footprint-live", "Resident when idle, over live bytes",
+                    comparison.ranked, live, comparison.over_live)
+    if comparison.resting():
+        names = sorted(comparison.ranked, key=lambda name: comparison.envelope(name, "idle"))
+        rows = [[name] + [word(comparison.envelope(name, field)) for field in RESIDENT]
+                for name in names]
+        data = data_file(out, "footprint", ["allocator"] + list(RESIDENT), rows)
+        gnuplot(out, "envelope.gp", "footprint", names, data=data, bars=len(RESIDENT),
+                titles="|".join(RESIDENT.values()),
+                heading="Resident memory to the leanest peer's: geometric mean over %d workloads "
+                "(idle: %d)" % (len(comparison.complete), len(comparison.resting())))
+
+
+def draw(comparison, out):
+    if not can_draw():
         return
     tasks = comparison.tasks
     if tasks:

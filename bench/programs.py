@@ -3,6 +3,7 @@
 #
 # Real programs. Each gets its input generated, by the same steps on every machine.
 
+import contextlib
 import csv
 import os
 import shutil
@@ -145,17 +146,16 @@ def redis_time(said, amount):
         raise RunFailed("redis-benchmark printed no requests per second: %s" % said[:200])
 
 
-def run_redis(command, library, environment, folder):
-    """A server on `library`, without port and files, under a fixed number of requests."""
-    amount = int(command[command.index("-n") + 1])
-    folder = os.path.join(folder, "redis")
+def redis_failed(folder, what):
+    with open(os.path.join(folder, "log")) as log:
+        return RunFailed("redis-server %s: %s" % (what, " ".join(log.read()[-300:].split())))
+
+
+@contextlib.contextmanager
+def redis_server(library, environment, folder):
+    """A server on `library`, without port and files, in a folder that is emptied; ended at last."""
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)
-
-    def server_failed(what):
-        with open(os.path.join(folder, "log")) as log:
-            return RunFailed("redis-server %s: %s" % (what, " ".join(log.read()[-300:].split())))
-
     with open(os.path.join(folder, "log"), "w") as log:
         server = subprocess.Popen(
             ["redis-server", "--port", "0", "--unixsocket", REDIS_SOCKET, "--save", "",
@@ -166,26 +166,44 @@ def run_redis(command, library, environment, folder):
         deadline = time.monotonic() + REDIS_START_SECONDS
         while not redis_answers(folder):
             if server.poll() is not None:
-                raise server_failed("ended at its start with status %d" % server.returncode)
+                raise redis_failed(folder, "ended at its start with status %d" % server.returncode)
             if time.monotonic() > deadline:
-                raise server_failed("did not answer within %d seconds" % REDIS_START_SECONDS)
+                raise redis_failed(folder,
+                                   "did not answer within %d seconds" % REDIS_START_SECONDS)
             time.sleep(0.02)
         if not has_mapped(server.pid, library):
             raise RunFailed("redis-server did not load %s" % library)
-        client = subprocess.run(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL,
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                universal_newlines=True, timeout=REDIS_CLIENT_SECONDS)
-        if server.poll() is not None:
-            raise server_failed("ended under load with status %d" % server.returncode)
-        if client.returncode != 0:
-            raise RunFailed("redis-benchmark exited with %d: %s"
-                            % (client.returncode, client.stderr[-300:].strip()))
-        return dict(redis_time(client.stdout, amount), **figures_of(server.pid))
-    except subprocess.TimeoutExpired:
-        raise RunFailed("redis-benchmark was still running after %d seconds" % REDIS_CLIENT_SECONDS)
+        yield server
     finally:
         server.kill()
         server.wait()
+
+
+def redis_client(server, command, environment, folder, requests=None):
+    """What a client of the server printed; `requests` is a file for its input."""
+    with open(requests or os.devnull) as given:
+        try:
+            client = subprocess.run(command, cwd=folder, env=environment, stdin=given,
+                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                    universal_newlines=True, timeout=REDIS_CLIENT_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise RunFailed("%s was still running after %d seconds"
+                            % (command[0], REDIS_CLIENT_SECONDS))
+    if server.poll() is not None:
+        raise redis_failed(folder, "ended under load with status %d" % server.returncode)
+    if client.returncode != 0:
+        raise RunFailed("%s exited with %d: %s" % (command[0], client.returncode,
+                                                   client.stderr[-300:].strip()))
+    return client.stdout
+
+
+def run_redis(command, library, environment, folder):
+    """A fixed number of requests."""
+    amount = int(command[command.index("-n") + 1])
+    folder = os.path.join(folder, "redis")
+    with redis_server(library, environment, folder) as server:
+        said = redis_client(server, command, environment, folder)
+        return dict(redis_time(said, amount), **figures_of(server.pid))
 
 
 PROGRAMS = [

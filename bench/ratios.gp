@@ -22,6 +22,8 @@ set arrow from first 1, graph 0 to first 1, graph 1 nohead lc rgb "#444444" lw 1
 
 # Ours is drawn last, above the others, and largest.
 at(i) = ours == 0 ? i : i == columns ? ours : i < ours ? i : i + 1
-plot for [i = 1:columns] data using (column(at(i) + 1)):($0 + 1):ytic(1) \
+# Points that lie on the mark keep it within the picture.
+plot data skip 1 using (1):($0 + 1) with points pt 0 lc rgb "#444444" notitle, \
+    for [i = 1:columns] data using (column(at(i) + 1)):($0 + 1):ytic(1) \
         title columnheader(at(i) + 1) with points lw 1.5 ps (at(i) == ours ? 1.2 : 1.0) \
         pt (word(marks, at(i)) + 0) lc rgb word(colours, at(i))

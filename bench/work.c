@@ -11,14 +11,15 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 static const struct bench_mode *const modes[] = {
-    &bench_pair,    &bench_bulk,    &bench_replace, &bench_tree,   &bench_realloc, &bench_calloc,
-    &bench_aligned, &bench_handoff, &bench_remote,  &bench_server, &bench_spawn,
+    &bench_pair,    &bench_bulk,    &bench_replace,  &bench_tree,   &bench_realloc, &bench_calloc,
+    &bench_aligned, &bench_handoff, &bench_remote,   &bench_server, &bench_spawn,   &bench_phases,
+    &bench_drift,   &bench_burst,   &bench_sleepers, &bench_refill, &bench_short,
 };
 enum { MODE_COUNT = sizeof modes / sizeof modes[0] };
 
@@ -61,13 +62,16 @@ enum { LEAST_SIZE = 8, LEAST_NODE = 16 };
 
 static const struct key keys[] = {
     NUMBER(threads, 1, "threads"),
-    NUMBER(operations, 1, "operations of all threads together"),
+    NUMBER(operations, 1, "operations of all threads together; for refill: how often it fills"),
     NUMBER(live, 1, "blocks held at a time by all threads together"),
     NUMBER(size, LEAST_SIZE, "bytes of the smallest request"),
     NUMBER(max, 0, "bytes of the largest request; 0: all are of `size`"),
     NUMBER(align, 0, "largest alignment (aligned)"),
     NUMBER(step, 0, "growth in bytes; 0: by half of the size (realloc)"),
-    NUMBER(lifetime, 1, "operations of one thread before it ends (server)"),
+    NUMBER(lifetime, 1, "operations of one thread before it ends (server, burst)"),
+    NUMBER(bytes, 1, "requested bytes held at a time, at most (phases, drift, refill)"),
+    NUMBER(keep, 0, "blocks of a thousand that outlive the load (phases, sleepers, burst)"),
+    NUMBER(idle, 0, "seconds of rest at the end (modes that show resident memory)"),
     NUMBER(seed, 1, "seed of sizes and slots"),
     WORDS(touch, BENCH_TOUCH_COUNT, "what is written into a block"),
     WORDS(order, BENCH_ORDER_COUNT, "order of frees (bulk)"),
@@ -81,13 +85,21 @@ _Noreturn void bench_fail(const char *what) {
     exit(1);
 }
 
+static atomic_size_t mapped; // in whole pages
+
 void *bench_map(size_t bytes) {
     void *const memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
     if (memory == MAP_FAILED) {
         bench_fail("cannot map memory for the workload's own tables");
     }
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    atomic_fetch_add(&mapped, (bytes + page - 1) / page * page);
     return memory;
+}
+
+long bench_mapped_kib(void) {
+    return (long)(atomic_load(&mapped) / 1024);
 }
 
 static int help(void) {
@@ -175,18 +187,22 @@ static void shuffle_turns(struct bench_worker *worker) {
     }
 }
 
-static void set_up(struct bench_worker *worker, const struct bench_params *params, size_t index) {
-    const size_t live = params->live / params->threads;
+static void set_up(struct bench_worker *worker, const struct bench_mode *mode,
+                   const struct bench_params *params, size_t index, size_t workers) {
+    const size_t live = params->live / workers;
     *worker = (struct bench_worker){
         .params = params,
         .index = index,
-        .operations = params->operations / params->threads,
+        .operations = params->operations / workers,
         .live = live > 0 ? live : 1,
         .random = (params->seed + index) * 0x9e3779b97f4a7c15u,
     };
     worker->slots = bench_map(worker->live * sizeof *worker->slots);
     worker->sizes = bench_map(BENCH_SIZE_COUNT * sizeof *worker->sizes);
     draw_sizes(worker);
+    if (mode->rests) {
+        worker->lengths = bench_map(worker->live * sizeof *worker->lengths);
+    }
     if (params->order == BENCH_ORDER_RANDOM) {
         shuffle_turns(worker);
     }
@@ -222,22 +238,6 @@ static void run(const struct bench_mode *mode, struct job *jobs, size_t count) {
     if (mode->finish != NULL) {
         mode->finish();
     }
-}
-
-// The peak since exec: the one in rusage may be that of the parent.
-static long peak_kib(void) {
-    FILE *const status = fopen("/proc/self/status", "r");
-    char line[256];
-    long peak = 0;
-    while (status != NULL && fgets(line, sizeof line, status) != NULL) {
-        if (sscanf(line, "VmHWM: %ld kB", &peak) == 1) {
-            break;
-        }
-    }
-    if (status != NULL) {
-        fclose(status);
-    }
-    return peak;
 }
 
 static const char *malloc_library(void) {
@@ -279,19 +279,28 @@ int main(int argc, char **argv) {
     if (mode->prepare != NULL) {
         mode->prepare(&params);
     }
-    struct job *const jobs = bench_map(params.threads * sizeof *jobs);
-    for (size_t i = 0; i < params.threads; i++) {
+    const size_t workers = mode->spawns ? 1 : params.threads;
+    struct job *const jobs = bench_map(workers * sizeof *jobs);
+    for (size_t i = 0; i < workers; i++) {
         jobs[i].mode = mode;
-        set_up(&jobs[i].worker, &params, i);
+        set_up(&jobs[i].worker, mode, &params, i, workers);
     }
 
     struct rusage before;
     struct rusage after;
     getrusage(RUSAGE_SELF, &before);
     const double start = bench_clock();
-    run(mode, jobs, params.threads);
-    const double end = bench_clock();
+    run(mode, jobs, workers);
+    double end = bench_clock();
     getrusage(RUSAGE_SELF, &after);
+    // The peak since exec: the one in rusage may be that of the parent.
+    long peak = bench_kib_of("/proc/self/status", "VmHWM");
+    const struct bench_at_rest rest = bench_at_rest();
+    if (mode->rests) {
+        end = rest.end;
+        after = rest.usage;
+        peak = rest.peak_kib;
+    }
 
     const struct bench_figures earlier = bench_figures_of(&before);
     struct bench_figures figures = bench_figures_of(&after);
@@ -299,9 +308,12 @@ int main(int argc, char **argv) {
     figures.cpu -= earlier.cpu;
     figures.minor_faults -= earlier.minor_faults;
     figures.major_faults -= earlier.major_faults;
-    figures.peak_kib = peak_kib();
+    figures.peak_kib = peak;
     printf("mode=%s threads=%zu operations=%zu ", mode->name, params.threads, params.operations);
     bench_figures_print(&figures);
+    if (mode->rests) {
+        printf(" idle_kib=%ld", rest.idle_kib);
+    }
     printf(" malloc=%s\n", malloc_library());
     return 0;
 }

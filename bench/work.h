@@ -8,7 +8,10 @@
 #ifndef PM_BENCH_WORK_H
 #define PM_BENCH_WORK_H
 
+#include "figures.h"
+
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -37,7 +40,10 @@ struct bench_params {
     size_t max;      // the largest; 0: all are of `size`
     size_t align;    // the largest alignment asked for (aligned)
     size_t step;     // growth in bytes; 0: by half of the size (realloc)
-    size_t lifetime; // operations of one thread before it ends (server)
+    size_t lifetime; // operations of one thread before it ends (server, burst)
+    size_t bytes;    // requested bytes held at a time (phases, drift, refill)
+    size_t keep;     // of a thousand blocks, how many outlive the load (phases, sleepers, burst)
+    size_t idle;     // seconds at rest between the two looks at resident memory (footprint modes)
     size_t seed;
     enum bench_touch touch;
     enum bench_order order;
@@ -53,8 +59,9 @@ struct bench_worker {
     size_t index;
     size_t operations;
     size_t live;
-    void **slots;   // `live` of them, empty at the start
-    uint32_t *turn; // a permutation of the slots, where the order is random
+    void **slots;      // `live` of them, empty at the start
+    uint32_t *turn;    // a permutation of the slots, where the order is random
+    uint32_t *lengths; // bytes asked for by slot, where the mode rests
     uint32_t *sizes;
     uint64_t random;
 };
@@ -64,18 +71,44 @@ struct bench_mode {
     const char *isolates;
     struct bench_params defaults;
     void (*prepare)(const struct bench_params *params); // NULL where nothing is shared
-    void (*body)(struct bench_worker *worker);          // frees what its own slots hold
-    void (*finish)(void);                               // NULL, or frees what was shared
+    // Frees what its own slots hold; where the mode rests, keeps what survives the load and calls
+    // bench_rest() at the end.
+    void (*body)(struct bench_worker *worker);
+    void (*finish)(void); // NULL, or frees what was shared
+    bool rests;
+    bool spawns; // starts its `threads` threads itself: one worker, on the main thread
+};
+
+// What was seen at rest, in place of what main sees at the end.
+struct bench_at_rest {
+    double end; // of the load
+    struct rusage usage;
+    long peak_kib;
+    long idle_kib;
 };
 
 extern const struct bench_mode bench_pair, bench_bulk, bench_replace, bench_tree, bench_realloc,
     bench_calloc, bench_aligned;
 extern const struct bench_mode bench_handoff, bench_remote, bench_server, bench_spawn;
+extern const struct bench_mode bench_phases, bench_drift, bench_sleepers, bench_burst, bench_refill,
+    bench_short;
 
 _Noreturn void bench_fail(const char *what);
 
 // Zeroed and faulted in, so that it costs nothing in the timed part.
 void *bench_map(size_t bytes);
+
+// All that bench_map() gave, which is resident and stays so.
+long bench_mapped_kib(void);
+
+// The end of a worker's load. All but the last of the `workers` sleep; the last one looks at the
+// memory of the process, prints `live_kib=... after_kib=... anon_kib=...` as the sign that the load
+// has ended, sleeps for `idle` seconds, looks again and wakes the others. Nobody calls the
+// allocator meanwhile. `bytes` are those that the worker still holds.
+void bench_rest(const struct bench_worker *worker, size_t workers, size_t bytes);
+
+// Once all have rested.
+struct bench_at_rest bench_at_rest(void);
 
 static inline uint64_t bench_random(uint64_t *state) {
     uint64_t x = *state;
