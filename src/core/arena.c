@@ -21,6 +21,8 @@ struct pm_arenas pm_arenas[PM_ARENAS_COUNT] = {
     [PM_ARENAS_MEDIUM] = { .lock = PM_LOCK_INIT(PM_RANK_ARENAS), .bits = PM_MEDIUM_POOL_BITS },
 };
 
+uint32_t pm_arena_users;
+
 static struct pm_arenas *arenas_of(unsigned bits) {
     return &pm_arenas[bits == PM_SMALL_POOL_BITS ? PM_ARENAS_SMALL : PM_ARENAS_MEDIUM];
 }
@@ -351,14 +353,34 @@ static struct pm_pool *take_free(struct pm_arenas *arenas) {
 }
 
 // Returns whether the arena asks for huge pages: one of medium pools not for its first, which would
-// be resident for the sake of the headers.
+// be resident for the sake of the headers. What counts is what an average heap has: a huge page makes
+// the untouched parts of pools resident.
 static bool advise(const struct pm_arenas *arenas, struct pm_arena *arena, size_t in_use) {
-    const bool asks = pm_thp_asks(in_use);
+    const bool asks = pm_thp_asks(in_use / pm_max(pm_get(&pm_arena_users), 1));
     pm_os_advise_huge_pages(arena, PM_SLOT_BYTES, asks);
     if (asks && arenas->bits == PM_MEDIUM_POOL_BITS) {
         pm_os_advise_huge_pages(arena, PM_HUGE_PAGE_BYTES, false);
     }
     return asks;
+}
+
+// One more arena, unless another thread has brought one meanwhile. False without memory.
+static bool grow(struct pm_arenas *arenas) {
+    struct pm_arena *arena = NULL;
+    pm_lock(&pm_grow_lock);
+    pm_lock(&arenas->lock);
+    const bool grown =
+        arenas->filled != 0 || !pm_list_empty(&arenas->resident) || !pm_list_empty(&arenas->warm);
+    const size_t in_use = arenas->taken << arenas->bits;
+    pm_unlock(&arenas->lock);
+    if (!grown) {
+        arena = pm_map_slots(PM_SLOT_BYTES, PM_SLOT_BYTES, false);
+    }
+    if (arena != NULL) {
+        add_arena(arenas, arena, advise(arenas, arena, in_use));
+    }
+    pm_unlock(&pm_grow_lock);
+    return grown || arena != NULL;
 }
 
 static void set_up(struct pm_pool *pool, pm_class class, unsigned bits) {
@@ -388,20 +410,14 @@ struct pm_pool *pm_arena_take(pm_class class, struct pm_heap *owner) {
     if (!pm_limit_allows(PM_POOL_BYTES(bits))) {
         return NULL;
     }
-    for (;;) {
+    do {
         pm_lock(&arenas->lock);
         pool = take_free(arenas);
-        const size_t in_use = arenas->taken << bits;
         pm_unlock(&arenas->lock);
-        if (pool != NULL) {
-            break;
-        }
-        struct pm_arena *const arena = pm_map_slots(PM_SLOT_BYTES, PM_SLOT_BYTES, false);
-        if (arena == NULL) {
+        if (pool == NULL && !grow(arenas)) {
             return NULL;
         }
-        add_arena(arenas, arena, advise(arenas, arena, in_use));
-    }
+    } while (pool == NULL);
     set_up(pool, class, bits);
     PM_ASSERT(pool->owned.used == 0);
     pm_set(&pool->shared.owner, owner);

@@ -32,6 +32,9 @@ enum pm_arenas_kind { PM_ARENAS_SMALL, PM_ARENAS_MEDIUM, PM_ARENAS_COUNT };
 
 extern struct pm_arenas pm_arenas[PM_ARENAS_COUNT];
 
+// Heaps that threads use: each may have a partly touched pool of every class. Under the heaps' lock.
+extern uint32_t pm_arena_users;
+
 void pm_arenas_start(void);
 
 // A free pool set up for a class, owned by `owner`, with nothing handed out: the pool freed last,

@@ -530,6 +530,7 @@ struct pm_heap *pm_heap_open(void) {
             init_heap(heap);
         }
     }
+    pm_add(&pm_arena_users, heap != NULL);
     pm_unlock(&pm_heaps.lock);
     if (heap != NULL) {
         heap->in_miss = false;
@@ -582,6 +583,7 @@ void pm_heap_close(struct pm_heap *heap) {
     abandon_all(heap);
     pm_lock(&pm_heaps.lock);
     heap->ended = true;
+    pm_add(&pm_arena_users, -1);
     pm_list_push_front(&pm_heaps.idle, &heap->idle);
     pm_unlock(&pm_heaps.lock);
 }

@@ -82,6 +82,7 @@ static void for_all_lower_locks(void (*act)(struct pm_lock *)) {
     for (unsigned class = 0; class < PM_CLASS_COUNT; class ++) {
         act(&pm_heaps.abandoned[class].lock);
     }
+    act(&pm_grow_lock);
     for (unsigned kind = 0; kind < PM_ARENAS_COUNT; kind++) {
         act(&pm_arenas[kind].lock);
     }

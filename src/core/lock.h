@@ -21,6 +21,7 @@ enum pm_rank {
     PM_RANK_HEAPS,     // the lists of heaps, and the heap of ended threads
     PM_RANK_HEAP,      // one heap: its bins
     PM_RANK_ABANDONED, // the abandoned pools of one class
+    PM_RANK_GROW,      // the mapping of one more arena
     PM_RANK_ARENAS,    // the pool arenas of one kind, their free pools
     PM_RANK_RUNS,      // run arenas and their runs
     PM_RANK_HUGE,      // huge blocks and their cache

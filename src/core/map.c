@@ -17,6 +17,8 @@ struct pm_map pm_map;
 // places mappings top down. Racing writers are harmless.
 static uintptr_t hint;
 
+struct pm_lock pm_grow_lock = PM_LOCK_INIT(PM_RANK_GROW);
+
 #define LEAF_BITS (PM_SLOT_BITS + PM_LEAF_BITS)
 
 static size_t leaf_index(uintptr_t address) {

@@ -259,6 +259,24 @@ static bool advise(const struct pm_runs *runs, struct pm_run_arena *arena) {
     return asks;
 }
 
+// One more arena, unless another thread has brought room for so many units meanwhile. False without
+// memory.
+static bool grow(struct pm_runs *runs, size_t room) {
+    struct pm_run_arena *arena = NULL;
+    pm_lock(&pm_grow_lock);
+    pm_lock(&runs->lock);
+    const bool grown = best_fit(runs, room) != NULL;
+    pm_unlock(&runs->lock);
+    if (!grown) {
+        arena = pm_map_slots(arena_bytes(runs), arena_bytes(runs), false);
+    }
+    if (arena != NULL) {
+        add_arena(runs, arena, advise(runs, arena));
+    }
+    pm_unlock(&pm_grow_lock);
+    return grown || arena != NULL;
+}
+
 void *pm_run_malloc(struct pm_runs *runs, size_t n, size_t align, bool *clean) {
     const size_t count = units_for(runs, n);
     align = pm_max(align, (size_t)1 << runs->unit_bits);
@@ -266,18 +284,11 @@ void *pm_run_malloc(struct pm_runs *runs, size_t n, size_t align, bool *clean) {
     if (!pm_limit_allows(count << runs->unit_bits)) {
         return NULL;
     }
-    for (;;) {
-        void *const at = take_run(runs, count, room, align, clean);
-        if (at != NULL) {
-            return at;
-        }
-        struct pm_run_arena *const arena =
-            pm_map_slots(arena_bytes(runs), arena_bytes(runs), false);
-        if (arena == NULL) {
-            return NULL;
-        }
-        add_arena(runs, arena, advise(runs, arena));
-    }
+    void *at;
+    do {
+        at = take_run(runs, count, room, align, clean);
+    } while (at == NULL && grow(runs, room));
+    return at;
 }
 
 void *pm_run_malloc_growing(struct pm_runs *runs, size_t n, bool *clean) {

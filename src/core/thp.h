@@ -39,7 +39,7 @@ PM_INLINE void pm_thp_advise_large(void *at, size_t size) {
     }
 }
 
-// Does a new arena of a kind of which `in_use` bytes are ask? Where there is a limit, every page counts.
+// Does a new arena ask, of a kind of which `in_use` bytes are? Where there is a limit, every page counts.
 PM_INLINE bool pm_thp_asks(size_t in_use) {
     return pm_options.thp == PM_THP_ALWAYS ||
            (pm_options.thp == PM_THP_AUTO && in_use >= PM_THP_FROM && in_use < PM_THP_UPTO &&

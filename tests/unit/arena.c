@@ -10,6 +10,7 @@
 #include "os/os.h"
 
 #include <pthread.h>
+#include <sched.h>
 
 #define TEST(name) UNIT_TEST(arena, name)
 
@@ -238,5 +239,37 @@ TEST(threads_take_pools_of_their_own) {
         pthread_join(threads[i], NULL);
     }
     CHECK(SMALL_ARENAS->taken == 0);
+    AUDIT();
+}
+
+// The first thread's mapping takes until the others want one, too.
+static void let_others_run(void) {
+    for (unsigned i = 0; i < 2000; i++) {
+        sched_yield();
+    }
+}
+
+static void take_one(void *pool) {
+    *(struct pm_pool **)pool = pools_take(64, false);
+}
+
+static void *take_in_thread(void *pool) {
+    unit_in_thread(take_one, pool);
+    return NULL;
+}
+
+TEST(threads_that_need_an_arena_at_a_time_share_one) {
+    enum { SHARERS = 16 };
+    static struct pm_pool *taken[SHARERS];
+    pthread_t threads[SHARERS];
+    fake_hook(FAKE_MAP, let_others_run);
+    for (unsigned i = 0; i < SHARERS; i++) {
+        CHECK(pthread_create(&threads[i], NULL, take_in_thread, &taken[i]) == 0);
+    }
+    for (unsigned i = 0; i < SHARERS; i++) {
+        CHECK(pthread_join(threads[i], NULL) == 0 && taken[i] != NULL);
+    }
+    fake_hook(FAKE_MAP, NULL);
+    CHECK(SMALL_ARENAS->count == 1, "%zu arenas", SMALL_ARENAS->count);
     AUDIT();
 }

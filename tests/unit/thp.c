@@ -81,6 +81,14 @@ TEST(a_heap_that_needs_many_mappings_asks_no_more) {
     AUDIT();
 }
 
+TEST(each_thread_has_to_have_so_much) {
+    pm_arena_users = 2;
+    const unsigned small = fill_large_heap(64, LARGE_HEAP);
+    pools_take_many(&pools[small], 1, 64, false);
+    CHECK(fake_count(FAKE_ASK) == 0 && fake_count(FAKE_REFUSE) == SMALL_ARENAS->count);
+    pm_arena_users = 0;
+}
+
 TEST(each_kind_counts_for_itself) {
     fill_large_heap(64, LARGE_HEAP);
     const uint32_t refused = fake_count(FAKE_REFUSE);
