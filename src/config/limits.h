@@ -78,6 +78,9 @@
 // resident, or more.
 #define PM_THP_SPARSE 8
 
+// Heaps that a look at sleeping threads takes in.
+#define PM_RECLAIM_HEAPS ((size_t)64)
+
 // The background thread: its shortest sleep, and its stack.
 #define PM_BACKGROUND_LEAST_MS    ((size_t)10)
 #define PM_BACKGROUND_STACK_BYTES ((size_t)32 << 10)

@@ -15,6 +15,7 @@
 #include "core/run.h"
 
 void pm_age_all(uint32_t now) {
+    pm_heaps_reclaim(false);
     pm_arenas_age(now);
     pm_runs_age(now);
     pm_huge_age(now);
@@ -27,6 +28,9 @@ void pm_age(void) {
     if (PM_UNLIKELY(pm_clock_since(last, now) > pm_options.purge_delay / 2) &&
         __atomic_compare_exchange_n(&aged_at, &last, now, false, __ATOMIC_RELAXED,
                                     __ATOMIC_RELAXED)) {
+        if (pm_thread.heap != PM_HEAP_ENDED) {
+            pm_heap_trim(pm_thread.heap);
+        }
         pm_age_all(now);
     }
 }
@@ -35,5 +39,6 @@ size_t pm_age_trim(void) {
     if (pm_thread.heap != PM_HEAP_ENDED) {
         pm_heap_trim(pm_thread.heap);
     }
+    pm_heaps_reclaim(true);
     return pm_arenas_trim() + pm_runs_trim() + pm_huge_trim();
 }

@@ -12,6 +12,7 @@
 #include "base/bits.h"
 #include "core/arena.h"
 #include "core/meta.h"
+#include "os/os.h"
 
 const struct pm_pool pm_no_pool_header;
 struct pm_pool *const pm_empty_lanes[PM_LANE_COUNT + 1] = { [0 ... PM_LANE_COUNT] = PM_NO_POOL };
@@ -530,7 +531,12 @@ struct pm_heap *pm_heap_open(void) {
             init_heap(heap);
         }
     }
-    pm_add(&pm_arena_users, heap != NULL);
+    if (heap != NULL) {
+        pm_add(&pm_arena_users, 1);
+        pm_lock(&heap->lock);
+        heap->user = &pm_thread;
+        pm_unlock(&heap->lock);
+    }
     pm_unlock(&pm_heaps.lock);
     if (heap != NULL) {
         heap->in_miss = false;
@@ -563,8 +569,90 @@ void pm_heap_trim(struct pm_heap *heap) {
     pm_unlock(&heap->lock);
 }
 
+// The current pools of a heap that have no block in use, out of their lanes for now. Under its lock.
+struct spare {
+    struct pm_pool *pool[PM_CLASS_COUNT];
+    unsigned count;
+};
+
+static bool is_spare(const struct pm_pool *pool) {
+    return remote_count(pool) + 1 == pm_get(&pool->owned.used);
+}
+
+static void hide_spare(struct pm_heap *heap, struct spare *spare) {
+    spare->count = 0;
+    for (unsigned class = 0; class < PM_CLASS_COUNT; class ++) {
+        struct pm_pool *const pool = current_of(heap, (pm_class) class);
+        if (pool != PM_NO_POOL && is_spare(pool)) {
+            set_lanes(heap, (pm_class) class, PM_NO_POOL);
+            spare->pool[spare->count++] = pool;
+        }
+    }
+}
+
+// CURRENT -> FREE, or back into the lanes.
+static void settle_spare(struct pm_heap *heap, const struct spare *spare, bool quiet) {
+    for (unsigned i = 0; i < spare->count; i++) {
+        struct pm_pool *const pool = spare->pool[i];
+        if (quiet && is_spare(pool)) {
+            pm_add(&pool->owned.used, -1);
+            collect(pool);
+            pm_arena_give_back(pool);
+        } else {
+            set_lanes(heap, pool->shared.class, pool);
+        }
+    }
+}
+
+// Is the thread outside of the library, and all that it did there visible? A thread marks itself
+// busy before it looks at its lanes. After the first barrier, either its mark is visible, or it
+// finds the lanes as they are now, and then waits for the lock of the heap. After the second one,
+// what it stored before it took the mark away is visible.
+static bool is_outside(const struct pm_heap *heap) {
+    struct pm_heap *fast;
+    // The words of a thread that was ended without its destructors may be gone.
+    return pm_os_barrier() && pm_os_peek(&heap->user->fast, &fast, sizeof fast) &&
+           fast != PM_BUSY_HEAP && pm_os_barrier();
+}
+
+// A pool without blocks in use is safe from its thread's frees, which need a block, and from its
+// mallocs, which need a lane.
+static void reclaim(struct pm_heap *heap) {
+    struct spare spare;
+    pm_lock(&heap->lock);
+    if (heap->user != NULL && heap->user != &pm_thread) {
+        bool told = false;
+        for (unsigned word = 0; word < PM_CLASS_WORDS; word++) {
+            told |= pm_get(&heap->freed[word]) != 0;
+        }
+        hide_spare(heap, &spare);
+        if (told || spare.count != 0) {
+            const bool quiet = is_outside(heap);
+            settle_spare(heap, &spare, quiet);
+            if (quiet) {
+                give_back_all_freed(heap);
+            }
+        }
+    }
+    pm_unlock(&heap->lock);
+}
+
+void pm_heaps_reclaim(bool all) {
+    pm_lock(&pm_heaps.lock);
+    const size_t most = all ? pm_heaps.count : pm_min(pm_heaps.count, PM_RECLAIM_HEAPS);
+    struct pm_list *link =
+        pm_heaps.looked_at == NULL ? &pm_heaps.every : &pm_heaps.looked_at->every;
+    for (size_t i = 0; i < most; i++) {
+        link = link->next == &pm_heaps.every ? pm_heaps.every.next : link->next;
+        pm_heaps.looked_at = PM_LIST_ENTRY(link, struct pm_heap, every);
+        reclaim(pm_heaps.looked_at);
+    }
+    pm_unlock(&pm_heaps.lock);
+}
+
 static void abandon_all(struct pm_heap *heap) {
     pm_lock(&heap->lock);
+    heap->user = NULL;
     for (unsigned class = 0; class < PM_CLASS_COUNT; class ++) {
         struct pm_pool *const current = drop_current(heap, (pm_class) class);
         if (current != NULL) {

@@ -28,6 +28,7 @@ struct pm_heap {
     bool in_miss;                   // its thread is in one, or was thrown out of one
     bool ended;                     // idle
     uint64_t misses;                // written by its thread
+    struct pm_thread *user;         // the words of its thread, NULL while idle; under `lock`
 };
 
 // Marks the thread-local word of a thread that has ended: its requests go to pm_ended_heap.
@@ -38,6 +39,7 @@ struct pm_heaps {
     struct pm_list every;
     struct pm_list idle;
     size_t count;
+    struct pm_heap *looked_at; // the last one that pm_heaps_reclaim looked at
     // Pools whose heap ended, by class.
     struct pm_abandoned {
         struct pm_lock lock;
@@ -61,13 +63,18 @@ extern struct pm_lock pm_ended_lock;
 
 void pm_heaps_start(void);
 
-// A heap for the calling thread: one of an ended thread, or a new one. NULL without memory.
+// A heap for the calling thread, whose words it keeps: one of an ended thread, or a new one. NULL
+// without memory.
 struct pm_heap *pm_heap_open(void);
 // Abandons all pools of a heap and makes it idle.
 void pm_heap_close(struct pm_heap *heap);
 
 // Gives pools back that the heap only holds for its next request. The caller uses the heap.
 void pm_heap_trim(struct pm_heap *heap);
+
+// Gives back the pools without blocks in use of threads that are outside the library, as those that
+// sleep are: of PM_RECLAIM_HEAPS heaps, or of all. Holds no lock, and may be inside the library.
+void pm_heaps_reclaim(bool all);
 
 // A block of the class, after the fast path found none; 0 without memory. The caller uses the heap.
 // `*damaged` is set to the free block whose link was overwritten, where that is found.

@@ -76,6 +76,10 @@ void pm_os_wake(uint32_t *word, unsigned count);
 // Reads a file from its start, at most `size` bytes. How many, or -errno.
 int pm_os_read_file(const char *path, void *to, size_t size);
 
+// When it returns true, every other thread of the process has passed a full memory barrier since the
+// call. False where the kernel can't.
+bool pm_os_barrier(void);
+
 // A descriptor above those that programs use, closed on exec. The descriptor or -errno.
 int pm_os_create_file(const char *path);
 int pm_os_duplicate(int fd);

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) the poolmalloc authors
+//
+// core/heap: what sleeping threads hold, and who can have it.
+
+#include "unit.h"
+
+#include "core/arena.h"
+#include "core/heap.h"
+#include "poolmalloc.h"
+
+#include <criterion/criterion.h>
+#include <pthread.h>
+
+#define TEST(name) UNIT_TEST(reclaim, name)
+#define SMALL_ARENAS (&pm_arenas[PM_ARENAS_SMALL])
+
+enum { SIZES = 40, EACH = 30 };
+
+static pthread_barrier_t both;
+static void *blocks[SIZES][EACH];
+
+static void take_all(void) {
+    for (unsigned i = 0; i < SIZES; i++) {
+        for (unsigned j = 0; j < EACH; j++) {
+            CHECK((blocks[i][j] = pm_malloc(16 + 100 * i)) != NULL);
+        }
+    }
+}
+
+// Frees every block from the `first` on, in steps.
+static void free_from(unsigned first, unsigned step) {
+    for (unsigned i = 0; i < SIZES; i++) {
+        for (unsigned j = first; j < EACH; j += step) {
+            pm_free(blocks[i][j]);
+        }
+    }
+}
+
+static void *sleep_over_free_blocks(void *unused) {
+    take_all();
+    free_from(0, 1);
+    pthread_barrier_wait(&both);
+    pthread_barrier_wait(&both);
+    take_all();
+    free_from(0, 1);
+    return unused;
+}
+
+static pthread_t start(void *(*body)(void *)) {
+    pthread_t thread;
+    if (UNIT_THREAD_SANITIZER) {
+        cr_skip_test("it can't see the barrier that this is about");
+    }
+    pm_free(pm_malloc(1));
+    CHECK(pthread_barrier_init(&both, NULL, 2) == 0);
+    CHECK(pthread_create(&thread, NULL, body, NULL) == 0);
+    pthread_barrier_wait(&both);
+    return thread;
+}
+
+static void end(pthread_t thread) {
+    pthread_barrier_wait(&both);
+    CHECK(pthread_join(thread, NULL) == 0);
+    AUDIT();
+}
+
+TEST(empty_pools_of_a_sleeping_thread_can_be_had_by_others) {
+    const pthread_t thread = start(sleep_over_free_blocks);
+    CHECK(SMALL_ARENAS->taken > SIZES / 2, "%zu pools", SMALL_ARENAS->taken);
+    pm_heaps_reclaim(false);
+    CHECK(SMALL_ARENAS->taken <= 2, "%zu pools", SMALL_ARENAS->taken);
+    AUDIT();
+    end(thread);
+}
+
+static void *sleep_over_blocks_in_use(void *unused) {
+    take_all();
+    free_from(0, 2);
+    pthread_barrier_wait(&both);
+    pthread_barrier_wait(&both);
+    for (unsigned i = 0; i < SIZES; i++) {
+        for (unsigned j = 0; j < EACH; j += 2) {
+            blocks[i][j] = pm_malloc(16 + 100 * i);
+        }
+    }
+    free_from(0, 1);
+    return unused;
+}
+
+TEST(pools_with_blocks_in_use_stay_the_threads_own) {
+    const pthread_t thread = start(sleep_over_blocks_in_use);
+    const size_t taken = SMALL_ARENAS->taken;
+    pm_heaps_reclaim(true);
+    CHECK(SMALL_ARENAS->taken == taken);
+    AUDIT();
+    end(thread);
+}
+
+static void *sleep_over_blocks_that_others_free(void *unused) {
+    take_all();
+    free_from(0, 2);
+    pthread_barrier_wait(&both);
+    pthread_barrier_wait(&both);
+    take_all();
+    free_from(0, 1);
+    return unused;
+}
+
+TEST(blocks_freed_to_a_sleeping_thread_come_back_to_use) {
+    const pthread_t thread = start(sleep_over_blocks_that_others_free);
+    free_from(1, 2);
+    pm_heaps_reclaim(true);
+    CHECK(SMALL_ARENAS->taken <= 2, "%zu pools", SMALL_ARENAS->taken);
+    AUDIT();
+    end(thread);
+}
+
+// As a thread that the scheduler has stopped between two steps of a fast path.
+static void *stop_in_a_fast_path(void *unused) {
+    take_all();
+    free_from(0, 1);
+    struct pm_heap *const heap = pm_thread.fast;
+    pm_set(&pm_thread.fast, PM_BUSY_HEAP);
+    pthread_barrier_wait(&both);
+    pthread_barrier_wait(&both);
+    CHECK(heap->lane[pm_lane_of(16)]->shared.owner == heap);
+    pm_set(&pm_thread.fast, heap);
+    take_all();
+    free_from(0, 1);
+    return unused;
+}
+
+TEST(a_thread_inside_the_library_keeps_its_pools) {
+    const pthread_t thread = start(stop_in_a_fast_path);
+    const size_t taken = SMALL_ARENAS->taken;
+    pm_heaps_reclaim(true);
+    CHECK(SMALL_ARENAS->taken == taken);
+    AUDIT();
+    end(thread);
+}
+
+TEST(trim_takes_them_at_once) {
+    const pthread_t thread = start(sleep_over_free_blocks);
+    CHECK(pm_malloc_trim(0) == 1);
+    CHECK(SMALL_ARENAS->taken == 0 && SMALL_ARENAS->count == 0);
+    end(thread);
+}
+
+TEST(threads_at_work_lose_nothing) {
+    unit_start_busy_threads(4);
+    for (unsigned i = 0; i < 3000; i++) {
+        pm_heaps_reclaim(i % 10 == 0);
+    }
+    unit_stop_busy_threads();
+    AUDIT();
+}
