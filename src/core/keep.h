@@ -7,8 +7,9 @@
 // purged and is needed again within the purge delay was purged in vain, and several times as much
 // may stay the next time. That extra halves with every delay that passes, so that a program which
 // fills and empties its heap over and over pays for its pages now and then, and one that has become
-// smaller for good gives them back. POOLMALLOC_PURGE=keep= names the bound instead, for all
-// kinds, and above a soft limit nothing stays.
+// smaller for good gives them back. It is bounded by what the whole heap has in use: a program that has
+// freed nearly all may never call again. POOLMALLOC_PURGE=keep= names the bound instead, for all kinds,
+// and above a soft limit nothing stays.
 
 #ifndef PM_CORE_KEEP_H
 #define PM_CORE_KEEP_H
@@ -44,7 +45,11 @@ PM_INLINE size_t pm_keep_limit(struct pm_keep *keep, size_t in_use, uint32_t now
         keep->purged >>= halvings;
         keep->at = now;
     }
-    return pm_max(PM_KEEP_BYTES, in_use / PM_KEEP_SHARE) + keep->extra;
+    size_t extra = keep->extra;
+    if (PM_UNLIKELY(extra > PM_KEEP_EXTRA)) {
+        extra = pm_min(extra, PM_KEEP_EXTRA + PM_KEEP_TIMES * pm_limit_in_use());
+    }
+    return pm_max(PM_KEEP_BYTES, in_use / PM_KEEP_SHARE) + extra;
 }
 
 PM_INLINE void pm_keep_purged(struct pm_keep *keep, size_t bytes) {

@@ -118,18 +118,13 @@ void pm_limit_attach(void) {
     pm_options.limit_soft = pm_min(pm_options.limit_soft, hard - hard / PM_LIMIT_OTHERS);
 }
 
-size_t pm_limit_footprint(void) {
-    size_t bytes = pm_get(&pm_meta.mapped) + pm_get(&pm_huge_blocks.used_bytes) +
-                   pm_get(&pm_huge_blocks.cached_bytes);
+size_t pm_limit_in_use(void) {
+    size_t bytes = pm_get(&pm_huge_blocks.used_bytes);
     for (unsigned kind = 0; kind < PM_ARENAS_COUNT; kind++) {
-        const struct pm_arenas *const arenas = &pm_arenas[kind];
-        bytes += (pm_get(&arenas->taken) << arenas->bits) + pm_get(&arenas->resident_bytes) +
-                 pm_get(&arenas->count) * (PM_ARENA_POOLS(arenas->bits) * sizeof(struct pm_pool));
+        bytes += pm_get(&pm_arenas[kind].taken) << pm_arenas[kind].bits;
     }
     for (unsigned kind = 0; kind < PM_RUNS_COUNT; kind++) {
-        const struct pm_runs *const runs = &pm_runs[kind];
-        bytes += ((pm_get(&runs->used_units) + pm_get(&runs->resident_units)) << runs->unit_bits) +
-                 pm_get(&runs->count) * sizeof(struct pm_run_arena);
+        bytes += pm_get(&pm_runs[kind].used_units) << pm_runs[kind].unit_bits;
     }
     return bytes;
 }
@@ -143,6 +138,22 @@ static size_t free_bytes(void) {
         bytes += pm_get(&pm_runs[kind].resident_units) << pm_runs[kind].unit_bits;
     }
     return bytes;
+}
+
+static size_t metadata(void) {
+    size_t bytes = pm_get(&pm_meta.mapped);
+    for (unsigned kind = 0; kind < PM_ARENAS_COUNT; kind++) {
+        const size_t headers = PM_ARENA_POOLS(pm_arenas[kind].bits) * sizeof(struct pm_pool);
+        bytes += pm_get(&pm_arenas[kind].count) * headers;
+    }
+    for (unsigned kind = 0; kind < PM_RUNS_COUNT; kind++) {
+        bytes += pm_get(&pm_runs[kind].count) * sizeof(struct pm_run_arena);
+    }
+    return bytes;
+}
+
+size_t pm_limit_footprint(void) {
+    return pm_limit_in_use() + free_bytes() + metadata();
 }
 
 // The caller has passed the lower one of the limits. Not for every page: what goes back must be worth

@@ -20,7 +20,10 @@
 // After the options were read; by one thread.
 void pm_limit_attach(void);
 
-// Bytes that count.
+// Bytes of pools that heaps hold, of runs and of huge blocks in use.
+size_t pm_limit_in_use(void);
+
+// Bytes that count: these, free memory that is resident, and metadata.
 size_t pm_limit_footprint(void);
 
 // Is more than the soft limit taken?

@@ -5,6 +5,7 @@
 
 #include "unit.h"
 
+#include "core/huge.h"
 #include "core/keep.h"
 
 #define TEST(name) UNIT_TEST(keep, name)
@@ -30,8 +31,20 @@ TEST(several_times_what_was_purged_in_vain_may_stay_the_next_time) {
     CHECK(pm_keep_limit(&keep, 0, NOW) == PM_KEEP_BYTES + PM_KEEP_VAIN * 3 * MIB, "no more than was purged");
 }
 
+TEST(it_is_bounded_by_what_the_whole_heap_has_in_use) {
+    struct pm_keep keep = { .extra = 1024 * MIB, .at = NOW };
+    CHECK(pm_keep_limit(&keep, 0, NOW) == PM_KEEP_BYTES + PM_KEEP_EXTRA);
+    pm_huge_blocks.used_bytes = 10 * MIB;
+    CHECK(pm_keep_limit(&keep, 0, NOW) ==
+          PM_KEEP_BYTES + PM_KEEP_EXTRA + PM_KEEP_TIMES * 10 * MIB);
+    pm_huge_blocks.used_bytes = 1024 * MIB;
+    CHECK(pm_keep_limit(&keep, 0, NOW) == PM_KEEP_BYTES + 1024 * MIB);
+    pm_huge_blocks.used_bytes = 0;
+}
+
 TEST(it_is_forgotten_by_halves) {
     struct pm_keep keep = { .extra = 64 * MIB, .purged = 16 * MIB, .at = NOW };
+    pm_huge_blocks.used_bytes = 64 * MIB;
     CHECK(pm_keep_limit(&keep, 0, NOW + PM_PURGE_DELAY_MS - 1) == PM_KEEP_BYTES + 64 * MIB);
     CHECK(pm_keep_limit(&keep, 0, NOW + PM_PURGE_DELAY_MS) == PM_KEEP_BYTES + 32 * MIB);
     CHECK(pm_keep_limit(&keep, 0, NOW + 3 * PM_PURGE_DELAY_MS) == PM_KEEP_BYTES + 8 * MIB);
@@ -40,6 +53,7 @@ TEST(it_is_forgotten_by_halves) {
 }
 
 TEST(the_clock_may_wrap) {
+    pm_huge_blocks.used_bytes = 64 * MIB;
     struct pm_keep keep = { .extra = 64 * MIB, .at = UINT32_MAX - 5 };
     CHECK(pm_keep_limit(&keep, 0, 5) == PM_KEEP_BYTES + 64 * MIB);
 }
@@ -47,6 +61,7 @@ TEST(the_clock_may_wrap) {
 // Threads read the clock before they wait for the lock: the later reader may be the first to get
 // it. A trim looks from the future on purpose.
 TEST(a_look_from_before_the_last_one_forgets_nothing) {
+    pm_huge_blocks.used_bytes = 64 * MIB;
     struct pm_keep keep = { .extra = 64 * MIB, .at = NOW };
     CHECK(pm_keep_limit(&keep, 0, NOW - 1) == PM_KEEP_BYTES + 64 * MIB);
     CHECK(pm_keep_limit(&keep, 0, NOW + 4) == PM_KEEP_BYTES + 64 * MIB);
