@@ -50,8 +50,10 @@ static void print(struct report *report, const char *format, ...) {
 // The counts beside the balance sheet, declared once for both forms.
 #define COUNTS(count)                                                                       \
     count(pool_arenas, "pool arenas") count(pool_arenas_made, "pool arenas, mapped so far") \
-        count(run_arenas, "run arenas") count(huge_blocks, "huge blocks")                   \
-            count(huge_cached, "huge blocks kept") count(heaps, "heaps") count(misses, "misses")
+        count(run_arenas, "run arenas")                                                     \
+            count(huge_page_arenas, "arenas of both kinds that ask for huge pages")         \
+                count(huge_blocks, "huge blocks") count(huge_cached, "huge blocks kept")    \
+                    count(heaps, "heaps") count(misses, "misses")
 
 static void print_row(struct report *report, const char *text, size_t value) {
     print(report, "%-46s = %'20zu\n", text, value);
@@ -60,13 +62,15 @@ static void print_row(struct report *report, const char *text, size_t value) {
 static void write_text(struct report *report) {
     const struct pm_snapshot *const snapshot = &report->snapshot;
     print(report, "poolmalloc statistics of process %d\n\n", pm_os_pid());
-    print(report, "class     size    pools   blocks in use   blocks available\n");
-    print(report, "-----     ----    -----   -------------   ----------------\n");
+    print(report, "class     size    pools   blocks in use   blocks available   "
+                  "pinned bytes   sparse pools\n");
+    print(report, "-----     ----    -----   -------------   ----------------   "
+                  "------------   ------------\n");
     for (unsigned class = 0; class < PM_CLASS_COUNT; class ++) {
         const struct pm_class_use *const use = &snapshot->classes[class];
         if (use->pools != 0) {
-            print(report, "%5u %8u %8zu %15zu %18zu\n", class, pm_classes[class].size, use->pools,
-                  use->in_use, use->available);
+            print(report, "%5u %8u %8zu %15zu %18zu %14zu %14zu\n", class, pm_classes[class].size,
+                  use->pools, use->in_use, use->available, use->pinned, use->sparse);
         }
     }
     print(report, "\nbytes\n");
@@ -74,6 +78,7 @@ static void write_text(struct report *report) {
     PM_BALANCE_ROWS(ROW)
 #undef ROW
     print_row(report, "  total: bytes mapped", snapshot->mapped);
+    print_row(report, "  of the free blocks, pinned by blocks in use", snapshot->pinned);
     print(report, "\ncounts\n");
 #define ROW(name, text) print_row(report, "  " text, snapshot->name);
     COUNTS(ROW)
@@ -90,7 +95,8 @@ static void write_json(struct report *report) {
     separator = ",";
     PM_BALANCE_ROWS(ROW)
 #undef ROW
-    print(report, "\n  },\n  \"mapped\": %zu,\n", snapshot->mapped);
+    print(report, "\n  },\n  \"mapped\": %zu,\n  \"pinned\": %zu,\n", snapshot->mapped,
+          snapshot->pinned);
 #define ROW(name, text) print(report, "  \"" #name "\": %zu,\n", snapshot->name);
     COUNTS(ROW)
 #undef ROW
@@ -101,9 +107,9 @@ static void write_json(struct report *report) {
         if (use->pools != 0) {
             print(report,
                   "%s\n    {\"class\": %u, \"size\": %u, \"pools\": %zu, \"in_use\": %zu, "
-                  "\"available\": %zu}",
+                  "\"available\": %zu, \"pinned\": %zu, \"sparse\": %zu}",
                   separator, class, pm_classes[class].size, use->pools, use->in_use,
-                  use->available);
+                  use->available, use->pinned, use->sparse);
             separator = ",";
         }
     }

@@ -67,6 +67,20 @@ static void count_pool(struct walk *walk, const struct pm_pool *pool, size_t byt
     use->pools++;
     use->in_use += live;
     use->available += end / size - live;
+    if (live != 0) {
+        use->pinned += carved - live * size;
+        use->sparse += live * 10 < end / size;
+        walk->snapshot->pinned += carved - live * size;
+    }
+}
+
+static bool count_thp(struct walk *walk, const struct pm_thp_arena *at) {
+    bool asks;
+    if (!get(walk, &at->asks, &asks, sizeof asks)) {
+        return false;
+    }
+    walk->snapshot->huge_page_arenas += asks;
+    return true;
 }
 
 static bool visit_arena(struct walk *walk, const char *at) {
@@ -88,7 +102,7 @@ static bool visit_arena(struct walk *walk, const char *at) {
     walk->snapshot->balance.arena_headers += PM_SLOT_BYTES - count * bytes;
     walk->snapshot->mapped += PM_SLOT_BYTES;
     walk->snapshot->pool_arenas++;
-    return true;
+    return count_thp(walk, &((const struct pm_arena *)at)->thp);
 }
 
 static bool visit_run_arena(struct walk *walk, const char *at) {
@@ -116,7 +130,7 @@ static bool visit_run_arena(struct walk *walk, const char *at) {
     balance->run_headers += (size_t)1 << unit_bits;
     walk->snapshot->mapped += PM_ARENA_UNITS << unit_bits;
     walk->snapshot->run_arenas++;
-    return true;
+    return count_thp(walk, &arena->thp);
 }
 
 static bool visit_huge(struct walk *walk, const char *at) {

@@ -42,13 +42,17 @@ struct pm_balance {
 
 struct pm_class_use {
     size_t pools, in_use, available; // pools with blocks of the class; blocks
+    size_t pinned;                   // bytes of free blocks in pools that blocks in use hold
+    size_t sparse;                   // pools with less than a tenth of their blocks in use, and some
 };
 
 struct pm_snapshot {
     struct pm_balance balance;
     size_t mapped; // what the rows sum to
     struct pm_class_use classes[PM_CLASS_COUNT];
-    size_t pool_arenas, pool_arenas_made, run_arenas, huge_blocks, huge_cached, heaps, misses;
+    size_t pinned; // sum over the classes
+    size_t pool_arenas, pool_arenas_made, run_arenas, huge_page_arenas;
+    size_t huge_blocks, huge_cached, heaps, misses;
 };
 
 struct pm_reader {

@@ -83,8 +83,10 @@ TEST(the_table_of_the_text_has_every_class_in_use) {
     unsigned rows = 0;
     for (const char *line = strstr(text, "----\n") + 5; *line != '\n'; line = strchr(line, '\n') + 1) {
         unsigned class, size;
-        size_t pools, in_use, available;
-        CHECK(sscanf(line, "%u %u %zu %zu %zu", &class, &size, &pools, &in_use, &available) == 5);
+        size_t pools, in_use, available, pinned, sparse;
+        CHECK(sscanf(line, "%u %u %zu %zu %zu %zu %zu", &class, &size, &pools, &in_use, &available,
+                     &pinned, &sparse) == 7);
+        CHECK(sparse == (available > 9) && pinned % size == 0 && pinned / size <= available);
         CHECK(pm_classes[class].size == size && pools == 1 && in_use == 1 && available > 0);
         rows++;
     }

@@ -265,3 +265,24 @@ TEST(what_can_not_be_read_ends_the_walk) {
         CHECK(lie.reads == lie.stop_at);
     }
 }
+
+TEST(free_blocks_beside_blocks_in_use_are_pinned) {
+    enum { COUNT = 100, SIZE = 640 };
+    static struct pm_snapshot snapshot;
+    const pm_class class = pm_class_of(SIZE);
+    char *blocks[COUNT];
+    for (unsigned i = 0; i < COUNT; i++) {
+        blocks[i] = unit_take(SIZE);
+    }
+    for (unsigned i = 1; i < COUNT; i++) {
+        pm_free(blocks[i]);
+    }
+    CHECK(pm_snapshot_own(&snapshot));
+    const struct pm_class_use *const use = &snapshot.classes[class];
+    CHECK(use->in_use == 1 && use->pools == 1 && use->sparse == 1);
+    CHECK(use->pinned >= (COUNT - 1) * SIZE && use->pinned <= use->available * SIZE);
+    CHECK(snapshot.pinned >= use->pinned && snapshot.pinned <= snapshot.balance.blocks_free);
+    pm_free(blocks[0]);
+    CHECK(pm_snapshot_own(&snapshot));
+    CHECK(use->in_use == 0 && use->pinned == 0 && use->sparse == 0, "nothing pins an empty pool");
+}
