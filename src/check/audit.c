@@ -102,6 +102,7 @@ static void audit_pool(struct audit *audit, const struct pm_arenas *arenas,
             check(audit, owner->lane[info->lane + i] == pool, "CURRENT = in its lanes", pool);
         }
         check(audit, link->next == NULL, "CURRENT: on no list", pool);
+        check(audit, pool->inner.purged == 0, "CURRENT: nothing is purged inside", pool);
         break;
     }
     case PM_POOL_LISTED:

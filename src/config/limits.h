@@ -84,6 +84,9 @@
 // Heaps that a look at sleeping threads takes in.
 #define PM_RECLAIM_HEAPS ((size_t)64)
 
+// What is purged inside of the pools of one heap at a look.
+#define PM_INNER_BYTES ((size_t)16 << 20)
+
 // The background thread: its shortest sleep, and its stack.
 #define PM_BACKGROUND_LEAST_MS    ((size_t)10)
 #define PM_BACKGROUND_STACK_BYTES ((size_t)32 << 10)

@@ -39,6 +39,6 @@ size_t pm_age_trim(void) {
     if (pm_thread.heap != PM_HEAP_ENDED) {
         pm_heap_trim(pm_thread.heap);
     }
-    pm_heaps_reclaim(true);
-    return pm_arenas_trim() + pm_runs_trim() + pm_huge_trim();
+    const size_t inner = pm_heaps_reclaim(true);
+    return inner + pm_arenas_trim() + pm_runs_trim() + pm_huge_trim();
 }

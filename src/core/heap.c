@@ -11,6 +11,7 @@
 
 #include "base/bits.h"
 #include "core/arena.h"
+#include "core/inner.h"
 #include "core/meta.h"
 #include "os/os.h"
 
@@ -80,6 +81,7 @@ static bool detach(struct pm_heap *heap, struct pm_pool *pool) {
 
 // -> CURRENT. The pool is owned by the heap and on no list.
 static void set_current(struct pm_heap *heap, struct pm_pool *pool) {
+    pm_set(&pool->inner.purged, 0);
     set_state(pool, PM_POOL_CURRENT);
     pm_set(&pool->shared.home, heap);
     pm_add(&pool->owned.used, 1);
@@ -615,9 +617,22 @@ static bool is_outside(const struct pm_heap *heap) {
            fast != PM_BUSY_HEAP && pm_os_barrier();
 }
 
+// Purges inside of the listed pools of medium blocks: all now, or so many bytes of what rests.
+static size_t purge_inner(struct pm_heap *heap, bool now) {
+    size_t bytes = 0;
+    for (unsigned class = pm_class_of(PM_SMALL_MAX + 1); class < PM_CLASS_COUNT; class ++) {
+        PM_LIST_EACH(link, &heap->bin[class]) {
+            if (now || bytes < PM_INNER_BYTES) {
+                bytes += pm_inner_purge(pool_of_link(link), now);
+            }
+        }
+    }
+    return bytes;
+}
+
 // A pool without blocks in use is safe from its thread's frees, which need a block, and from its
 // mallocs, which need a lane.
-static void reclaim(struct pm_heap *heap) {
+static size_t reclaim(struct pm_heap *heap, bool all) {
     struct spare spare;
     pm_lock(&heap->lock);
     if (heap->user != NULL && heap->user != &pm_thread) {
@@ -634,10 +649,13 @@ static void reclaim(struct pm_heap *heap) {
             }
         }
     }
+    const size_t bytes = purge_inner(heap, all);
     pm_unlock(&heap->lock);
+    return bytes;
 }
 
-void pm_heaps_reclaim(bool all) {
+size_t pm_heaps_reclaim(bool all) {
+    size_t bytes = 0;
     pm_lock(&pm_heaps.lock);
     const size_t most = all ? pm_heaps.count : pm_min(pm_heaps.count, PM_RECLAIM_HEAPS);
     struct pm_list *link =
@@ -645,9 +663,10 @@ void pm_heaps_reclaim(bool all) {
     for (size_t i = 0; i < most; i++) {
         link = link->next == &pm_heaps.every ? pm_heaps.every.next : link->next;
         pm_heaps.looked_at = PM_LIST_ENTRY(link, struct pm_heap, every);
-        reclaim(pm_heaps.looked_at);
+        bytes += reclaim(pm_heaps.looked_at, all);
     }
     pm_unlock(&pm_heaps.lock);
+    return bytes;
 }
 
 static void abandon_all(struct pm_heap *heap) {

@@ -73,8 +73,9 @@ void pm_heap_close(struct pm_heap *heap);
 void pm_heap_trim(struct pm_heap *heap);
 
 // Gives back the pools without blocks in use of threads that are outside the library, as those that
-// sleep are: of PM_RECLAIM_HEAPS heaps, or of all. Holds no lock, and may be inside the library.
-void pm_heaps_reclaim(bool all);
+// sleep are, and purges inside of listed pools: of PM_RECLAIM_HEAPS heaps what rests, or of all heaps
+// everything. The caller holds no lock. Returns bytes purged, without the pools.
+size_t pm_heaps_reclaim(bool all);
 
 // A block of the class, after the fast path found none; 0 without memory. The caller uses the heap.
 // `*damaged` is set to the free block whose link was overwritten, where that is found.

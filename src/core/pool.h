@@ -113,11 +113,19 @@ struct pm_pool_remote {
     uint64_t reserved[7];
 };
 
+// Of a LISTED pool of medium blocks; under the lock of its heap.
+struct pm_pool_inner {
+    uint64_t purged;    // blocks, by index, whose inner pages were purged since it was listed
+    uint32_t seen_used; // its count of used blocks when it was looked at last
+    uint32_t unused;
+};
+
 struct pm_pool {
     struct pm_pool_owned owned;
     struct pm_pool_shared shared;
     struct pm_pool_remote remote;
-    uint64_t reserved[8]; // headers are a power of two apart
+    struct pm_pool_inner inner;
+    uint64_t reserved[6]; // headers are a power of two apart
 };
 
 _Static_assert(sizeof(struct pm_pool_owned) == PM_LINE_BYTES, "the owner's line is one line");

@@ -10,6 +10,7 @@
 
 #include "base/atomic.h"
 #include "base/bits.h"
+#include "core/inner.h"
 #include "os/os.h"
 
 // Bounds for lists that are read while they change, or from a damaged core.
@@ -42,6 +43,18 @@ static bool each(struct walk *walk, const struct pm_list *head, size_t link_offs
     return true;
 }
 
+// Bytes purged inside of free blocks: at most `free`, since the header was read while it changes.
+static size_t count_purged(const struct pm_pool *pool, unsigned state, size_t free) {
+    size_t bytes = 0;
+    const bool waits = state == PM_POOL_LISTED || state == PM_POOL_ABANDONED;
+    for (uint64_t left = waits ? pool->inner.purged : 0; left != 0; left &= left - 1) {
+        // Of the copy, which stands elsewhere: what matters is that pools start at pages.
+        uintptr_t start, end;
+        bytes += pm_inner_pages(pool, pm_lowest_bit(left), &start, &end) ? end - start : 0;
+    }
+    return pm_min(bytes, free);
+}
+
 static void count_pool(struct walk *walk, const struct pm_pool *pool, size_t bytes) {
     struct pm_balance *const balance = &walk->snapshot->balance;
     const unsigned state = pool->shared.state;
@@ -60,7 +73,9 @@ static void count_pool(struct walk *walk, const struct pm_pool *pool, size_t byt
     const size_t used = pool->owned.used > others ? pool->owned.used - others : 0;
     const size_t live = pm_min(used, carved / size);
     balance->blocks_in_use += live * size;
-    balance->blocks_free += carved - live * size;
+    const size_t purged = count_purged(pool, state, carved - live * size);
+    balance->blocks_free += carved - live * size - purged;
+    balance->blocks_purged += purged;
     balance->never_carved += end - carved;
     balance->quantization += bytes - end;
     struct pm_class_use *const use = &walk->snapshot->classes[pool->shared.class];
@@ -68,9 +83,9 @@ static void count_pool(struct walk *walk, const struct pm_pool *pool, size_t byt
     use->in_use += live;
     use->available += end / size - live;
     if (live != 0) {
-        use->pinned += carved - live * size;
+        use->pinned += carved - live * size - purged;
         use->sparse += live * 10 < end / size;
-        walk->snapshot->pinned += carved - live * size;
+        walk->snapshot->pinned += carved - live * size - purged;
     }
 }
 

@@ -19,7 +19,8 @@
 // The rows of the balance sheet, in bytes; they sum to the bytes mapped.
 #define PM_BALANCE_ROWS(row)                                                                     \
     row(blocks_in_use, "blocks in use, rounded up to their class")                               \
-        row(blocks_free, "free blocks in pools")                                                 \
+        row(blocks_free, "free blocks in pools") row(blocks_purged,                              \
+                                                     "free blocks in pools, purged inside")      \
             row(never_carved, "space in pools that was never carved")                            \
                 row(quantization, "quantization: space at the ends of pools")                    \
                     row(pools_resident, "free pools, resident")                                  \
