@@ -143,7 +143,7 @@ static void audit_thp(struct audit *audit, const struct pm_thp_arena *thp,
 }
 
 static void audit_arenas(struct audit *audit, const struct pm_arenas *arenas) {
-    size_t count = 0, empty = 0, taken = 0, resident = 0;
+    size_t count = 0, empty = 0, taken = 0, touched = 0, resident = 0;
     PM_LIST_EACH(link, &arenas->every) {
         struct pm_arena *const arena = PM_LIST_ENTRY(link, struct pm_arena, head.every);
         const unsigned free = pm_count_bits(arena->head.free);
@@ -159,6 +159,7 @@ static void audit_arenas(struct audit *audit, const struct pm_arenas *arenas) {
                 const struct pm_pool *const pool = (const struct pm_pool *)arena + i;
                 audit_pool(audit, arenas, pool);
                 taken += pool->shared.owner != PM_OWNER_ARENA;
+                touched += pool->shared.owner != PM_OWNER_ARENA ? pool->owned.touched : 0;
                 if (pool->shared.state == PM_POOL_FREE) {
                     resident += pool->owned.touched;
                     warm += pool->owned.touched != 0;
@@ -171,6 +172,8 @@ static void audit_arenas(struct audit *audit, const struct pm_arenas *arenas) {
     check(audit, count == arenas->count, "count = arenas on the list", arenas);
     check(audit, empty == arenas->empty, "empty = arenas that are wholly free", arenas);
     check(audit, taken == arenas->taken, "taken = pools that are not free", arenas);
+    check(audit, touched == arenas->touched, "touched = touched bytes of pools that are not free",
+          arenas);
     check(audit, resident == arenas->resident_bytes, "resident = touched bytes of free pools",
           arenas);
 }

@@ -75,7 +75,7 @@
 
 // And no more from here on: arenas that ask and such that refuse are up to two mappings each, of which
 // a process has 65530.
-#define PM_THP_UPTO (UINT64_C(32) << 30)
+#define PM_THP_UPTO ((size_t)32 << 30)
 
 // An arena that asks for huge pages is sparse when it has this share of what is in use free and
 // resident, or more.
@@ -88,7 +88,7 @@
 #define PM_INNER_BYTES ((size_t)16 << 20)
 
 // The background thread: its shortest sleep, and its stack.
-#define PM_BACKGROUND_LEAST_MS    ((size_t)10)
+#define PM_BACKGROUND_LEAST_MS    ((size_t)100)
 #define PM_BACKGROUND_STACK_BYTES ((size_t)32 << 10)
 
 // What a limit of a control group leaves to others than the heap; and the share of the soft limit that
@@ -98,6 +98,9 @@
 
 // The clock is a system call, so it is read once in this many returns of pools.
 #define PM_CLOCK_EVERY 16
+
+// How much older one thread's look at it may be than another's.
+#define PM_CLOCK_SKEW_MS 60000
 
 // Freed huge blocks kept for the next requests, and the smallest piece of one that is.
 #define PM_HUGE_CACHE_COUNT 32

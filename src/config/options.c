@@ -25,6 +25,7 @@ enum kind {
     CHOICE, // one word of `range`, the first is the default; the value is its index
     PATH,   // a file name, stored as it stands
     SIZE,   // bytes, perhaps in K, M, G or T
+    LIMIT,  // the same, but not 0
     DELAY,  // milliseconds, at most PM_PURGE_DELAY_MAX_MS
 };
 
@@ -54,16 +55,16 @@ static const struct row rows[] = {
     { "PURGE", NULL, "calls|background",
       "free memory goes back in calls of malloc and free, or in a thread of this library's", CHOICE,
       offsetof(struct pm_options, purge) },
-    { "PURGE", "delay", "MILLISECONDS", "how long it stays at most (1000)", DELAY,
+    { "PURGE", "delay", "MILLISECONDS", "how long it stays at most", DELAY,
       offsetof(struct pm_options, purge_delay) },
-    { "PURGE", "keep", "SIZE", "how much of it stays so long (20M, more in large heaps)", SIZE,
+    { "PURGE", "keep", "SIZE", "how much of it stays so long, instead of a share of what is in use", SIZE,
       offsetof(struct pm_options, purge_keep) },
     { "LIMIT", NULL, "given|cgroup",
       "limits on the heap: those given, none without, or what the control group allows", CHOICE,
       offsetof(struct pm_options, limit) },
-    { "LIMIT", "soft", "SIZE", "from here on free memory goes back at once", SIZE,
+    { "LIMIT", "soft", "SIZE", "from here on free memory goes back at once", LIMIT,
       offsetof(struct pm_options, limit_soft) },
-    { "LIMIT", "hard", "SIZE", "from here on requests fail with ENOMEM", SIZE,
+    { "LIMIT", "hard", "SIZE", "from here on requests fail with ENOMEM", LIMIT,
       offsetof(struct pm_options, limit_hard) },
 };
 #define ROW_COUNT (sizeof rows / sizeof rows[0])
@@ -92,7 +93,8 @@ static bool cut(struct word *rest, char separator, struct word *piece) {
     return true;
 }
 
-// A decimal number and one letter of `units`, each 1024 times the one before; at most PTRDIFF_MAX.
+// A decimal number and one letter of `units`, small or capital, each 1024 times the one before; at most
+// PTRDIFF_MAX.
 static bool read_number(struct word text, const char *units, size_t *number) {
     size_t value = 0, i = 0;
     for (; i < text.length && text.text[i] >= '0' && text.text[i] <= '9'; i++) {
@@ -101,7 +103,7 @@ static bool read_number(struct word text, const char *units, size_t *number) {
             return false;
         }
     }
-    const char *const unit = i + 1 == text.length ? strchr(units, text.text[i]) : NULL;
+    const char *const unit = i + 1 == text.length ? strchr(units, text.text[i] | 0x20) : NULL;
     const unsigned shift = unit == NULL ? 0 : 10 * (unsigned)(unit - units + 1);
     if (i == 0 || (unit == NULL && i != text.length) || value > (size_t)PTRDIFF_MAX >> shift) {
         return false;
@@ -112,8 +114,9 @@ static bool read_number(struct word text, const char *units, size_t *number) {
 
 static bool store_number(const struct row *row, struct word value) {
     size_t number;
-    if (row->kind == SIZE ? !read_number(value, "KMGT", &number)
-                          : !read_number(value, "", &number) || number > PM_PURGE_DELAY_MAX_MS) {
+    if (!read_number(value, row->kind == DELAY ? "" : "kmgt", &number) ||
+        (row->kind == DELAY && number > PM_PURGE_DELAY_MAX_MS) ||
+        (row->kind == LIMIT && number == 0)) {
         return false;
     }
     memcpy((char *)&pm_options + row->at, &number, sizeof number);
@@ -122,7 +125,7 @@ static bool store_number(const struct row *row, struct word value) {
 
 static bool store(const struct row *row, struct word value) {
     char *const at = (char *)&pm_options + row->at;
-    if (row->kind == SIZE || row->kind == DELAY) {
+    if (row->kind == SIZE || row->kind == LIMIT || row->kind == DELAY) {
         return store_number(row, value);
     }
     if (row->kind == PATH) {

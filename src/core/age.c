@@ -14,7 +14,15 @@
 #include "core/huge.h"
 #include "core/run.h"
 
+// What threads have left that allocated in their end.
+static void trim_ended(void) {
+    pm_lock(&pm_ended_lock);
+    pm_heap_trim(&pm_ended_heap);
+    pm_unlock(&pm_ended_lock);
+}
+
 void pm_age_all(uint32_t now) {
+    trim_ended();
     pm_heaps_reclaim(false);
     pm_arenas_age(now);
     pm_runs_age(now);
@@ -39,6 +47,7 @@ size_t pm_age_trim(void) {
     if (pm_thread.heap != PM_HEAP_ENDED) {
         pm_heap_trim(pm_thread.heap);
     }
+    trim_ended();
     const size_t inner = pm_heaps_reclaim(true);
     return inner + pm_arenas_trim() + pm_runs_trim() + pm_huge_trim();
 }

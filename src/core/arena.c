@@ -61,6 +61,10 @@ static bool is_empty(const struct pm_arena *arena) {
     return free_count(arena) == arena->head.pools;
 }
 
+static void count_touched(struct pm_arenas *arenas, size_t bytes) {
+    __atomic_fetch_add(&arenas->touched, bytes, __ATOMIC_RELAXED);
+}
+
 // Puts an arena on, or takes it off, the list for its number of free pools.
 static void list_arena(struct pm_arenas *arenas, struct pm_arena *arena) {
     const unsigned count = free_count(arena);
@@ -223,16 +227,27 @@ static void choose_arena(struct pm_arenas *arenas, struct pm_arena *arena, struc
     chosen->arena = arena;
 }
 
-// All that is free in the arena is purged, and it is as any other from now on.
+// A free pool as pm_arena_give_back leaves it, but for its pages: its header may never have been written.
+static void open_untouched(struct pm_arena *arena, struct pm_pool *pool) {
+    pm_set(&pool->shared.bits, (uint8_t)arena->head.bits);
+    pm_set(&pool->shared.owner, PM_OWNER_ARENA);
+    pm_set(&pool->remote.word, PM_REMOTE_OWNED);
+    pm_set(&arena->head.opened, arena->head.opened | pool_bit(pool));
+}
+
+// All that is free in the arena is purged, also what only huge pages made resident, and the arena is as
+// any other from now on.
 static void leave_huge_pages(struct pm_arenas *arenas, struct pm_arena *arena,
                              struct purge *chosen) {
-    for (uint64_t left = arena->head.free & arena->head.opened; left != 0; left &= left - 1) {
+    for (uint64_t left = arena->head.free; left != 0; left &= left - 1) {
         struct pm_pool *const pool = (struct pm_pool *)arena + pm_lowest_bit(left);
-        if (pool->owned.link.next != NULL) {
-            choose_pool(arenas, pool, chosen);
+        if (pool->owned.link.next == NULL) {
+            open_untouched(arena, pool);
+            list_resident(arenas, pool, 0);
         }
+        choose_pool(arenas, pool, chosen);
     }
-    arena->thp.asks = false;
+    pm_set(&arena->thp.asks, false);
     chosen->leaving = arena;
 }
 
@@ -272,7 +287,9 @@ static size_t purge_chosen(struct pm_arenas *arenas, const struct purge *chosen,
     }
     for (unsigned i = 0; i < chosen->count; i++) {
         struct pm_pool *const pool = chosen->pool[i];
-        const size_t touched = pm_round_up(pool->owned.touched, pm_os_page_size());
+        const size_t touched = chosen->leaving != NULL
+                                   ? PM_POOL_BYTES(arenas->bits)
+                                   : pm_round_up(pool->owned.touched, pm_os_page_size());
         if (pm_os_purge((void *)pm_pool_base(pool), touched) == 0) {
             pm_set(&pool->owned.touched, 0);
             bytes += touched;
@@ -349,6 +366,7 @@ static struct pm_pool *take_free(struct pm_arenas *arenas) {
     change_free(arenas, arena, arena->head.free & ~pool_bit(pool));
     pm_set(&arena->head.opened, arena->head.opened | pool_bit(pool));
     pm_add(&arenas->taken, 1);
+    count_touched(arenas, pool->owned.touched);
     return pool;
 }
 
@@ -356,7 +374,7 @@ static struct pm_pool *take_free(struct pm_arenas *arenas) {
 // be resident for the sake of the headers. What counts is what an average heap has: a huge page makes
 // the untouched parts of pools resident.
 static bool advise(const struct pm_arenas *arenas, struct pm_arena *arena, size_t in_use) {
-    const bool asks = pm_thp_asks(in_use / pm_max(pm_get(&pm_arena_users), 1));
+    const bool asks = pm_thp_asks(in_use, in_use / pm_max(pm_get(&pm_arena_users), 1));
     pm_os_advise_huge_pages(arena, PM_SLOT_BYTES, asks);
     if (asks && arenas->bits == PM_MEDIUM_POOL_BITS) {
         pm_os_advise_huge_pages(arena, PM_HUGE_PAGE_BYTES, false);
@@ -407,7 +425,8 @@ struct pm_pool *pm_arena_take(pm_class class, struct pm_heap *owner) {
     const unsigned bits = pm_class_pool_bits(class);
     struct pm_arenas *const arenas = arenas_of(bits);
     struct pm_pool *pool;
-    if (!pm_limit_allows(PM_POOL_BYTES(bits))) {
+    // It is carved by the page, and then asked again.
+    if (!pm_limit_allows(pm_max(pm_classes[class].size, pm_os_page_size()))) {
         return NULL;
     }
     do {
@@ -434,6 +453,7 @@ void pm_arena_give_back(struct pm_pool *pool) {
     pm_set(&pool->shared.state, PM_POOL_FREE);
     list_resident(arenas, pool, now);
     pm_add(&arenas->taken, -1);
+    count_touched(arenas, -(size_t)pool->owned.touched);
     change_free(arenas, arena, arena->head.free | pool_bit(pool));
     const struct surplus surplus = surplus_now(arenas, now);
     const bool due = is_purge_due(arenas, &surplus);
@@ -456,13 +476,21 @@ bool pm_pool_carve(struct pm_pool *pool) {
         stop = pm_min(touched, pm_round_up(start + PM_CARVE_RESIDENT_BYTES, page));
     }
     const size_t count = pm_max(pm_min(stop, end) - start, size) / size;
+    const size_t stop_touched = pm_max(touched, start + count * size), more = stop_touched - touched;
+    // A pool that was just taken has room for one step at least.
+    if (more != 0) {
+        if (start != 0 && !pm_limit_allows(more)) {
+            return false;
+        }
+        count_touched(arenas_of(pool->shared.bits), more);
+    }
     const uintptr_t first = pm_pool_base(pool) + start, last = first + (count - 1) * size;
     for (uintptr_t block = first; block < last; block += size) {
         pm_link_write(block, block + size, pool->owned.key);
     }
     pm_link_write(last, 0, pool->owned.key);
     pm_pool_set_carved(pool, (uint32_t)(start + count * size));
-    pm_set(&pool->owned.touched, (uint32_t)pm_max(touched, start + count * size));
+    pm_set(&pool->owned.touched, (uint32_t)stop_touched);
     pm_signal_fence();
     pm_set(&pool->owned.list, first);
     return true;

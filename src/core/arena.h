@@ -10,7 +10,7 @@
 #include "core/lock.h"
 #include "core/pool.h"
 
-// The arenas of one pool size; every field under `lock`.
+// The arenas of one pool size; every field but `touched` under `lock`.
 struct pm_arenas {
     struct pm_lock lock;
     uint32_t bits;
@@ -22,6 +22,7 @@ struct pm_arenas {
     struct pm_list sparse;   // of these the sparse ones, the latest first
     size_t resident_bytes;   // touched bytes of both
     size_t taken;            // pools that heaps hold, or that are full or abandoned
+    size_t touched;          // bytes of these that may be resident; atomic
     size_t count;            // arenas
     size_t empty;            // of these, wholly free
     struct pm_keep keep;
@@ -47,7 +48,7 @@ struct pm_pool *pm_arena_take(pm_class class, struct pm_heap *owner);
 void pm_arena_give_back(struct pm_pool *pool);
 
 // Makes more blocks of the pool and puts them on its list, which is empty: a page, or what is
-// resident. The caller owns the pool. False when the pool is carved to its end.
+// resident. The caller owns the pool. False when the pool is carved to its end, or a limit is reached.
 bool pm_pool_carve(struct pm_pool *pool);
 
 // Purges free pools that are too much or too old.

@@ -40,9 +40,6 @@ static int start(void) {
     error = pthread_create(&thread, &attributes, run, NULL);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
-    if (error == 0) {
-        pthread_setname_np(thread, "poolmalloc");
-    }
     return error;
 }
 

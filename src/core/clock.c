@@ -23,3 +23,7 @@ uint32_t pm_clock(void) {
     pm_set(&calls, call + 1);
     return call % PM_CLOCK_EVERY == 0 ? pm_clock_now() : pm_get(&last);
 }
+
+uint32_t pm_clock_last(void) {
+    return pm_get(&last);
+}

@@ -9,6 +9,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/attributes.h"
+#include "config/limits.h"
 #include "config/options.h"
 
 // Milliseconds; read from the OS once in PM_CLOCK_EVERY calls, else the last value.
@@ -17,13 +19,17 @@ uint32_t pm_clock(void);
 // The same, read from the OS.
 uint32_t pm_clock_now(void);
 
-// Milliseconds from `then` to `now`; 0 when `now` was read before, as by another thread.
-static inline uint32_t pm_clock_since(uint32_t then, uint32_t now) {
-    return (int32_t)(now - then) > 0 ? now - then : 0;
+// The same as the last time, without a look.
+uint32_t pm_clock_last(void);
+
+// Milliseconds from `then` to `now`, up to 49 days; 0 when `now` was read before, as by another thread.
+PM_INLINE uint32_t pm_clock_since(uint32_t then, uint32_t now) {
+    const uint32_t passed = now - then;
+    return passed > UINT32_MAX - PM_CLOCK_SKEW_MS ? 0 : passed;
 }
 
 // Is memory that was freed then to be purged?
-static inline bool pm_clock_is_old(uint32_t freed_at, uint32_t now) {
+PM_INLINE bool pm_clock_is_old(uint32_t freed_at, uint32_t now) {
     return pm_clock_since(freed_at, now) > pm_options.purge_delay;
 }
 

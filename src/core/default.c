@@ -52,31 +52,34 @@ static bool reclaim(void) {
     return pm_age_trim() != 0;
 }
 
+static void *any_block(size_t n, bool *clean) {
+    return n <= PM_MEDIUM_MAX ? (void *)pool_block(pm_class_of(n))
+                              : large_block(n, PM_BLOCK_ALIGN, clean);
+}
+
 static void *default_malloc(size_t n, bool zero) {
-    bool clean;
-    void *block;
+    bool clean = zero && n > PM_MEDIUM_MAX;
     pm_age();
-    do {
+    void *block = any_block(n, &clean);
+    if (PM_UNLIKELY(block == NULL) && reclaim()) {
         clean = zero && n > PM_MEDIUM_MAX;
-        block = n <= PM_MEDIUM_MAX ? (void *)pool_block(pm_class_of(n))
-                                   : large_block(n, PM_BLOCK_ALIGN, &clean);
-    } while (PM_UNLIKELY(block == NULL) && reclaim());
+        block = any_block(n, &clean);
+    }
     if (zero && block != NULL && (n <= PM_MEDIUM_MAX || !clean)) {
         memset(block, 0, n);
     }
     return block;
 }
 
+static void *any_aligned(size_t align, size_t n) {
+    bool clean = false;
+    return pm_class_can_align(align, n) ? (void *)pool_block(pm_class_aligned(align, n))
+                                        : large_block(n, align, &clean);
+}
+
 static void *default_aligned(size_t align, size_t n) {
-    const size_t least = pm_max(n, 1);
-    const bool in_pool = pm_class_can_align(align, least);
-    void *block;
-    do {
-        bool clean = false;
-        block = in_pool ? (void *)pool_block(pm_class_aligned(align, least))
-                        : large_block(least, align, &clean);
-    } while (PM_UNLIKELY(block == NULL) && reclaim());
-    return block;
+    void *const block = any_aligned(align, pm_max(n, 1));
+    return PM_UNLIKELY(block == NULL) && reclaim() ? any_aligned(align, pm_max(n, 1)) : block;
 }
 
 // What an address is whose slot is no arena, and where no huge block starts; *usable is set for

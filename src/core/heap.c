@@ -571,32 +571,50 @@ void pm_heap_trim(struct pm_heap *heap) {
     pm_unlock(&heap->lock);
 }
 
-// The current pools of a heap that have no block in use, out of their lanes for now. Under its lock.
+// The pools of a heap that have no block in use: current ones out of their lanes, and listed ones off
+// their bins, for now. Under the heap's lock.
 struct spare {
     struct pm_pool *pool[PM_CLASS_COUNT];
     unsigned count;
+    struct pm_list listed;
 };
 
 static bool is_spare(const struct pm_pool *pool) {
     return remote_count(pool) + 1 == pm_get(&pool->owned.used);
 }
 
+static void tell_freed(struct pm_heap *heap, pm_class class) {
+    __atomic_fetch_or(&heap->freed[class / 64], UINT64_C(1) << (class % 64), __ATOMIC_RELEASE);
+}
+
 static void hide_spare(struct pm_heap *heap, struct spare *spare) {
     spare->count = 0;
+    pm_list_init(&spare->listed);
     for (unsigned class = 0; class < PM_CLASS_COUNT; class ++) {
         struct pm_pool *const pool = current_of(heap, (pm_class) class);
         if (pool != PM_NO_POOL && is_spare(pool)) {
             set_lanes(heap, (pm_class) class, PM_NO_POOL);
             spare->pool[spare->count++] = pool;
         }
+        if ((pm_get(&heap->freed[class / 64]) >> (class % 64) & 1) != 0) {
+            __atomic_fetch_and(&heap->freed[class / 64], ~(UINT64_C(1) << (class % 64)),
+                               __ATOMIC_ACQUIRE);
+            PM_LIST_EACH(link, &heap->bin[class]) {
+                struct pm_pool *const listed = pool_of_link(link);
+                if (remote_count(listed) == pm_get(&listed->owned.used)) {
+                    unlist_pool(heap, listed);
+                    pm_list_push_back(&spare->listed, &listed->owned.link);
+                }
+            }
+        }
     }
 }
 
-// CURRENT -> FREE, or back into the lanes.
-static void settle_spare(struct pm_heap *heap, const struct spare *spare, bool quiet) {
+// CURRENT, LISTED -> FREE when the thread is outside; else back to where they were.
+static void settle_spare(struct pm_heap *heap, struct spare *spare, bool outside) {
     for (unsigned i = 0; i < spare->count; i++) {
         struct pm_pool *const pool = spare->pool[i];
-        if (quiet && is_spare(pool)) {
+        if (outside && is_spare(pool)) {
             pm_add(&pool->owned.used, -1);
             collect(pool);
             pm_arena_give_back(pool);
@@ -604,11 +622,22 @@ static void settle_spare(struct pm_heap *heap, const struct spare *spare, bool q
             set_lanes(heap, pool->shared.class, pool);
         }
     }
+    PM_LIST_EACH(link, &spare->listed) {
+        struct pm_pool *const pool = pool_of_link(link);
+        pm_list_remove(link);
+        if (outside) {
+            collect(pool);
+            pm_arena_give_back(pool);
+        } else {
+            list_pool(heap, pool);
+            tell_freed(heap, pool->shared.class);
+        }
+    }
 }
 
 // Is the thread outside of the library, and all that it did there visible? A thread marks itself
-// busy before it looks at its lanes. After the first barrier, either its mark is visible, or it
-// finds the lanes as they are now, and then waits for the lock of the heap. After the second one,
+// busy before it looks at its lanes, or frees. After the first barrier, either its mark is visible, or
+// it finds the lanes as they are now, and then waits for the lock of the heap. After the second one,
 // what it stored before it took the mark away is visible.
 static bool is_outside(const struct pm_heap *heap) {
     struct pm_heap *fast;
@@ -630,23 +659,15 @@ static size_t purge_inner(struct pm_heap *heap, bool now) {
     return bytes;
 }
 
-// A pool without blocks in use is safe from its thread's frees, which need a block, and from its
-// mallocs, which need a lane.
+// A pool without blocks in use is safe from its thread's frees, which need a block, once none of them is
+// under way; and from its mallocs, which need a lane.
 static size_t reclaim(struct pm_heap *heap, bool all) {
     struct spare spare;
     pm_lock(&heap->lock);
     if (heap->user != NULL && heap->user != &pm_thread) {
-        bool told = false;
-        for (unsigned word = 0; word < PM_CLASS_WORDS; word++) {
-            told |= pm_get(&heap->freed[word]) != 0;
-        }
         hide_spare(heap, &spare);
-        if (told || spare.count != 0) {
-            const bool quiet = is_outside(heap);
-            settle_spare(heap, &spare, quiet);
-            if (quiet) {
-                give_back_all_freed(heap);
-            }
+        if (spare.count != 0 || !pm_list_empty(&spare.listed)) {
+            settle_spare(heap, &spare, is_outside(heap));
         }
     }
     const size_t bytes = purge_inner(heap, all);

@@ -40,6 +40,11 @@ size_t pm_inner_purge(struct pm_pool *pool, bool now) {
     struct pm_pool_inner *const inner = &pool->inner;
     const uint32_t used = pm_get(&pool->owned.used);
     size_t bytes = 0;
+    const struct pm_arena *const arena = pm_arena_of(pool);
+    // Of an arena that asks for huge pages no parts of them go.
+    if (pm_get(&arena->thp.asks) && pm_pool_base(pool) - (uintptr_t)arena >= PM_HUGE_PAGE_BYTES) {
+        return 0;
+    }
     const bool same = inner->seen_used == used;
     inner->seen_used = used;
     if (!same && !now) {

@@ -9,7 +9,7 @@
 // fills and empties its heap over and over pays for its pages now and then, and one that has become
 // smaller for good gives them back. It is bounded by what the whole heap has in use: a program that has
 // freed nearly all may never call again. POOLMALLOC_PURGE=keep= names the bound instead, for all kinds,
-// and above a soft limit nothing stays.
+// and above a soft limit a small share of it.
 
 #ifndef PM_CORE_KEEP_H
 #define PM_CORE_KEEP_H
@@ -33,7 +33,7 @@ struct pm_keep {
 // Bytes that may stay resident while `in_use` bytes are in use.
 PM_INLINE size_t pm_keep_limit(struct pm_keep *keep, size_t in_use, uint32_t now) {
     if (PM_UNLIKELY(pm_limit_is_passed())) {
-        return 0;
+        return pm_options.limit_soft / PM_LIMIT_STEP / PM_KEEP_KINDS;
     }
     if (PM_UNLIKELY(pm_options.purge_keep != PM_OPTION_UNSET)) {
         return pm_options.purge_keep / PM_KEEP_KINDS;

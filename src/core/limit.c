@@ -121,7 +121,7 @@ void pm_limit_attach(void) {
 size_t pm_limit_in_use(void) {
     size_t bytes = pm_get(&pm_huge_blocks.used_bytes);
     for (unsigned kind = 0; kind < PM_ARENAS_COUNT; kind++) {
-        bytes += pm_get(&pm_arenas[kind].taken) << pm_arenas[kind].bits;
+        bytes += pm_get(&pm_arenas[kind].touched);
     }
     for (unsigned kind = 0; kind < PM_RUNS_COUNT; kind++) {
         bytes += pm_get(&pm_runs[kind].used_units) << pm_runs[kind].unit_bits;
@@ -175,8 +175,11 @@ bool pm_limit_allows(size_t more) {
     if (PM_LIKELY(bytes <= pm_min(soft, hard))) {
         return true;
     }
-    give_back(bytes);
-    bytes = pm_limit_footprint() + more;
+    // What can't be met is not worth a walk.
+    if (more <= hard) {
+        give_back(bytes);
+        bytes = pm_limit_footprint() + more;
+    }
     if (bytes > soft && !__atomic_exchange_n(&soft_said, true, __ATOMIC_RELAXED)) {
         say("poolmalloc: the heap has reached its soft limit of %zu bytes (POOLMALLOC_LIMIT): free "
             "memory goes back at once from now on\n",

@@ -15,19 +15,20 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "base/attributes.h"
 #include "config/options.h"
 
 // After the options were read; by one thread.
 void pm_limit_attach(void);
 
-// Bytes of pools that heaps hold, of runs and of huge blocks in use.
+// Bytes touched in pools that heaps hold, of runs and of huge blocks in use.
 size_t pm_limit_in_use(void);
 
 // Bytes that count: these, free memory that is resident, and metadata.
 size_t pm_limit_footprint(void);
 
 // Is more than the soft limit taken?
-static inline bool pm_limit_is_passed(void) {
+PM_INLINE bool pm_limit_is_passed(void) {
     return pm_options.limit_soft != PM_OPTION_UNSET &&
            pm_limit_footprint() > pm_options.limit_soft;
 }

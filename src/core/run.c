@@ -96,14 +96,20 @@ static void set_dirty(struct pm_run_arena *arena, size_t unit, size_t count, boo
     }
 }
 
-// How many of the units of a free run a purge may give back now: in an arena that asks for huge pages
-// those of whole ones.
+// Units of the pages in which the arena gives memory back.
+static size_t units_of_page(const struct pm_runs *runs, const struct pm_run_arena *arena) {
+    const size_t page = arena->thp.asks ? PM_HUGE_PAGE_BYTES : pm_os_page_size();
+    return pm_max(page >> runs->unit_bits, 1);
+}
+
+// How many of the units of a free run a purge may give back now: those of whole pages, in an arena that
+// asks for them of whole huge pages.
 static size_t count_purgeable(const struct pm_runs *runs, const struct pm_run_arena *arena,
                               size_t unit, size_t count, size_t resident) {
-    if (!arena->thp.asks || resident == 0) {
+    const size_t page_units = units_of_page(runs, arena);
+    if (page_units == 1 || resident == 0) {
         return resident;
     }
-    const size_t page_units = PM_HUGE_PAGE_BYTES >> runs->unit_bits;
     const size_t first = pm_round_up(unit, page_units), end = pm_round_down(unit + count, page_units);
     return first < end ? count_dirty(arena, first, end - first) : 0;
 }
@@ -250,7 +256,8 @@ static size_t bytes_in_use(void) {
 
 // Returns whether the arena asks for huge pages.
 static bool advise(const struct pm_runs *runs, struct pm_run_arena *arena) {
-    const bool asks = pm_thp_asks(bytes_in_use());
+    const size_t in_use = bytes_in_use();
+    const bool asks = pm_thp_asks(in_use, in_use);
     if (asks || runs->slot_kind == PM_SLOT_RUNS) {
         pm_os_advise_huge_pages(arena, arena_bytes(runs), asks);
     } else {
@@ -361,22 +368,24 @@ struct purge {
     bool leaving; // its arena leaves its huge pages
 };
 
-// All that is free in the arena is purgeable from now on. Returns the oldest run of it.
+// All that is free in the arena is purgeable from now on, also what only huge pages made resident.
+// Returns one of its runs.
 static struct pm_run *leave_huge_pages(struct pm_runs *runs, struct pm_run_arena *arena) {
-    arena->thp.asks = false;
-    pm_thp_update(&arena->thp, &runs->sparse);
-    struct pm_run *oldest = NULL;
+    pm_set(&arena->thp.asks, false);
+    struct pm_run *last = NULL;
     for (size_t unit = 1; unit < PM_ARENA_UNITS; unit += arena->run[unit].units) {
         struct pm_run *const run = &arena->run[unit];
-        if (arena->state[unit] == PM_UNIT_FREE && run->resident != 0) {
-            if (run->purgeable == 0) {
-                pm_list_push_back(&runs->age, &run->age);
-            }
-            run->purgeable = run->resident;
-            oldest = run;
+        if (arena->state[unit] == PM_UNIT_FREE) {
+            const uint32_t freed_at = run->freed_at;
+            unlist_free(runs, run);
+            set_dirty(arena, unit, run->units, true);
+            list_free(runs, arena, unit, run->units, run->units, freed_at);
+            last = run;
         }
     }
-    return oldest;
+    pm_thp_update(&arena->thp, &runs->sparse);
+    PM_ASSERT(last != NULL);
+    return last;
 }
 
 static struct purge choose_purge(struct pm_runs *runs, const struct surplus *surplus) {
@@ -404,8 +413,8 @@ static struct purge choose_purge(struct pm_runs *runs, const struct surplus *sur
                        : pm_min(run->purgeable, runs->resident_units - surplus->keep);
     pm_keep_purged(&runs->keep, chosen.units << runs->unit_bits);
     unlist_free(runs, run);
+    pm_thp_update(&arena->thp, &runs->sparse);
     if (chosen.whole) {
-        pm_thp_update(&arena->thp, &runs->sparse);
         pm_list_remove(&arena->every);
         pm_add(&runs->count, -1);
         pm_map_mark(arena, arena_bytes(runs), PM_SLOT_TOMBSTONE, PM_SLOT_TOMBSTONE);
@@ -436,8 +445,7 @@ static bool purge_run(struct pm_runs *runs, struct pm_run *run, size_t units) {
     const size_t unit = (size_t)(run - arena->run), count = run->units;
     // A word of the dirty set is shared with other runs.
     pm_lock(&runs->lock);
-    const size_t page = arena->thp.asks ? PM_HUGE_PAGE_BYTES : pm_os_page_size();
-    const size_t page_units = pm_max(page >> runs->unit_bits, 1);
+    const size_t page_units = units_of_page(runs, arena);
     const size_t least = pm_round_up(unit, page_units);
     const size_t end = pm_round_down(unit + count, page_units);
     size_t first = end;
@@ -446,6 +454,7 @@ static bool purge_run(struct pm_runs *runs, struct pm_run *run, size_t units) {
     }
     first = pm_round_down(first, page_units);
     pm_unlock(&runs->lock);
+    const uint32_t now = pm_clock();
     // Where pages are larger than units, the ends may share theirs with a run in use and stay.
     const bool purged = first < end && pm_os_purge(address_of(runs, arena, first),
                                                    (end - first) << runs->unit_bits) == 0;
@@ -453,7 +462,7 @@ static bool purge_run(struct pm_runs *runs, struct pm_run *run, size_t units) {
     if (purged) {
         set_dirty(arena, first, end - first, false);
     }
-    free_units(runs, arena, unit, count, count_dirty(arena, unit, count), pm_clock());
+    free_units(runs, arena, unit, count, count_dirty(arena, unit, count), now);
     pm_unlock(&runs->lock);
     return purged;
 }

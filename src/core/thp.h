@@ -39,10 +39,11 @@ PM_INLINE void pm_thp_advise_large(void *at, size_t size) {
     }
 }
 
-// Does a new arena ask, of a kind of which `in_use` bytes are? Where there is a limit, every page counts.
-PM_INLINE bool pm_thp_asks(size_t in_use) {
+// Does a new arena ask, of a kind of which `in_use` bytes are, `share` of them for each of its users?
+// Where there is a limit, every page counts.
+PM_INLINE bool pm_thp_asks(size_t in_use, size_t share) {
     return pm_options.thp == PM_THP_ALWAYS ||
-           (pm_options.thp == PM_THP_AUTO && in_use >= PM_THP_FROM && in_use < PM_THP_UPTO &&
+           (pm_options.thp == PM_THP_AUTO && share >= PM_THP_FROM && in_use < PM_THP_UPTO &&
             pm_options.limit_hard == PM_OPTION_UNSET);
 }
 
@@ -53,7 +54,7 @@ PM_INLINE void pm_thp_update(struct pm_thp_arena *thp, struct pm_list *sparse) {
     const bool is = thp->asks && thp->free != 0 && thp->free * PM_THP_SPARSE >= thp->used;
     if (PM_UNLIKELY(is != was)) {
         if (is) {
-            thp->sparse_at = pm_clock();
+            thp->sparse_at = pm_clock_last();
             pm_list_push_front(sparse, &thp->sparse);
         } else {
             pm_list_remove(&thp->sparse);

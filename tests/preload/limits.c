@@ -107,6 +107,12 @@ HARD_LIMIT(aligned_blocks_up_to_the_hard_limit, "aligned")
 HARD_LIMIT(zeroed_blocks_up_to_the_hard_limit, "zeroed large")
 HARD_LIMIT(grown_blocks_up_to_the_hard_limit, "grown")
 
+Test(limits, many_threads_with_little_memory_are_served, .timeout = PRELOAD_TEST_SECONDS) {
+    preload_victim_passes(
+        &(struct preload_victim){ .name = "many_threads_with_little_memory_are_served",
+                                  .env = { "POOLMALLOC_LIMIT=hard=64M" } });
+}
+
 #define BACKGROUND(promise)                                                    \
     Test(limits, promise, .timeout = PRELOAD_TEST_SECONDS) {                   \
         preload_victim_passes(&(struct preload_victim){                        \

@@ -267,6 +267,25 @@ static void exhaust_limit(char **arguments) {
     drop(&list, 0);
 }
 
+// A thread needs a pool for each class, and touches a page or two of each.
+static void *take_one_of_each_size(void *unused) {
+    void *blocks[100];
+    size_t count = 0;
+    for (size_t size = 16; size <= 20000; size += size < 512 ? 64 : size / 6) {
+        CHECK((blocks[count] = malloc(size)) != NULL, "%zu bytes", size);
+        memset(blocks[count++], 1, size);
+    }
+    while (count > 0) {
+        free(blocks[--count]);
+    }
+    return unused;
+}
+
+static void many_threads_with_little_memory_are_served(char **arguments) {
+    (void)arguments;
+    victim_threads(64, take_one_of_each_size);
+}
+
 static unsigned count_threads(void) {
     unsigned count = 0;
     DIR *const tasks = opendir("/proc/self/task");
@@ -323,6 +342,7 @@ static void a_forked_child_purges_in_its_calls(char **arguments) {
 const struct victim_case victim_limits_cases[] = {
 #include "limits.def"
     { "exhaust_limit", exhaust_limit },
+    { "many_threads_with_little_memory_are_served", many_threads_with_little_memory_are_served },
     { "a_silent_program_shrinks_in_the_background", a_silent_program_shrinks_in_the_background },
     { "a_forked_child_purges_in_its_calls", a_forked_child_purges_in_its_calls },
     { "exhaust", exhaust },

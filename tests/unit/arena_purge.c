@@ -7,6 +7,7 @@
 #include "pools.h"
 #include "unit.h"
 
+#include "core/clock.h"
 #include "os/os.h"
 
 #include <string.h>
@@ -85,6 +86,17 @@ TEST(the_clock_may_wrap) {
     fake_clock(PM_PURGE_DELAY_MS);
     pools_give(pools[3]);
     CHECK(fake_count(FAKE_PURGE) == 2);
+}
+
+TEST(a_machine_may_be_up_for_weeks) {
+    static const uint32_t days_30 = 30u * 24 * 3600 * 1000;
+    CHECK(pm_clock_since(0, days_30) == days_30, "the first look");
+    fake_clock(days_30);
+    pools_take_many(pools, 2, 64, false);
+    pools_give(pools[0]);
+    pm_arenas_age(days_30 + PM_PURGE_DELAY_MS + 1);
+    CHECK(fake_count(FAKE_PURGE) == 1);
+    CHECK(pm_clock_since(days_30 + 5, days_30) == 0, "read by another thread before");
 }
 
 // Two threads read the clock, and the one that read it later is the first to get the lock.

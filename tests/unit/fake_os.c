@@ -45,6 +45,8 @@ uintptr_t __wrap_pm_os_break(void);
 void __wrap_pm_os_wait(uint32_t *word, uint32_t value);
 void __wrap_pm_os_advise_huge_pages(void *at, size_t size, bool wanted);
 void __wrap_pm_os_leave_huge_pages(void *at, size_t size);
+bool __real_pm_os_barrier(void);
+bool __wrap_pm_os_barrier(void);
 int __real_pm_os_read_file(const char *path, void *to, size_t size);
 int __wrap_pm_os_read_file(const char *path, void *to, size_t size);
 
@@ -175,4 +177,8 @@ int __wrap_pm_os_read_file(const char *path, void *to, size_t size) {
         }
     }
     return -ENOENT;
+}
+
+bool __wrap_pm_os_barrier(void) {
+    return served(FAKE_BARRIER) && __real_pm_os_barrier();
 }

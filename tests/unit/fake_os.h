@@ -23,6 +23,7 @@ enum fake_call {
     FAKE_ASK,    // for huge pages
     FAKE_REFUSE, // them
     FAKE_LEAVE,  // them
+    FAKE_BARRIER,
     FAKE_CALL_COUNT
 };
 

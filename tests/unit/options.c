@@ -98,10 +98,10 @@ UNIT_TEST(options, sizes_are_bytes_or_have_a_unit) {
         const char *text;
         size_t bytes;
     } sizes[] = {
-        { "0", 0 },
         { "1", 1 },
         { "4096", 4096 },
         { "3K", 3 << 10 },
+        { "3k", 3 << 10 },
         { "512M", (size_t)512 << 20 },
         { "9G", (size_t)9 << 30 },
         { "2T", (size_t)2 << 40 },
@@ -119,8 +119,8 @@ UNIT_TEST(options, sizes_are_bytes_or_have_a_unit) {
 }
 
 UNIT_TEST(options, what_is_no_size_is_refused) {
-    static const char *const bad[] = { "",    "-1",  "x",  "1x", "1KK", "K",  "1 ",
-                                       "0x1", "1.5", "1k", "+1", "1G1", "9223372036854775808",
+    static const char *const bad[] = { "",    "-1",  "x",  "1x", "1KK", "K",  "0",
+                                       "0x1", "1.5", "1 ", "+1", "1G1", "9223372036854775808",
                                        "8388608T", "99999999999999999999" };
     for (unsigned i = 0; i < sizeof bad / sizeof *bad; i++) {
         char variable[64];

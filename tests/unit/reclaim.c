@@ -13,6 +13,7 @@
 
 #include <criterion/criterion.h>
 #include <pthread.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -250,6 +251,64 @@ TEST(locked_memory_stays) {
     fake_heal();
     pm_heaps_reclaim(true);
     CHECK(!is_resident(medium[1], 1));
+}
+
+// Two listed pools of medium blocks: of the first, others free all; of the second, one block stays, which
+// the sleeper frees while its heap is looked at.
+static char *two_pools[2 * MEDIUM_COUNT + 1];
+static struct pm_pool *second;
+
+static void *free_while_looked_at(void *unused) {
+    for (unsigned i = 0; i <= 2 * MEDIUM_COUNT; i++) {
+        two_pools[i] = unit_take(MEDIUM);
+    }
+    second = pm_pool_of(two_pools[MEDIUM_COUNT], PM_MEDIUM_POOL_BITS);
+    pm_free(two_pools[0]);
+    for (unsigned i = MEDIUM_COUNT; i < 2 * MEDIUM_COUNT - 1; i++) {
+        pm_free(two_pools[i]);
+    }
+    pthread_barrier_wait(&both);
+    pthread_barrier_wait(&both);
+    pm_free(two_pools[2 * MEDIUM_COUNT - 1]);
+    pthread_barrier_wait(&both);
+    pm_free(two_pools[2 * MEDIUM_COUNT]);
+    return unused;
+}
+
+// In the second barrier the thread is known to be outside; then it frees its block, up to the lock.
+static void let_it_free(void) {
+    if (fake_count(FAKE_BARRIER) == 2) {
+        pthread_barrier_wait(&both);
+        while (pm_get(&second->owned.used) != 0) {
+            sched_yield();
+        }
+    }
+}
+
+TEST(a_block_freed_during_the_look_is_its_threads_to_count) {
+    const pthread_t thread = start(free_while_looked_at);
+    for (unsigned i = 1; i < MEDIUM_COUNT; i++) {
+        pm_free(two_pools[i]);
+    }
+    fake_hook(FAKE_BARRIER, let_it_free);
+    pm_heaps_reclaim(true);
+    fake_hook(FAKE_BARRIER, NULL);
+    CHECK(fake_count(FAKE_BARRIER) == 2);
+    end(thread);
+}
+
+TEST(where_the_kernel_has_no_barrier_all_stays) {
+    const pthread_t thread = start(sleep_over_blocks_that_others_free);
+    const size_t taken = SMALL_ARENAS->taken;
+    free_from(1, 2);
+    fake_fail(FAKE_BARRIER, 0, FAKE_ALL);
+    pm_heaps_reclaim(true);
+    CHECK(SMALL_ARENAS->taken == taken);
+    AUDIT();
+    fake_heal();
+    pm_heaps_reclaim(true);
+    CHECK(SMALL_ARENAS->taken <= 2, "and is not forgotten");
+    end(thread);
 }
 
 TEST(threads_at_work_lose_nothing) {
