@@ -30,7 +30,7 @@ static void set_lanes(struct pm_heap *heap, pm_class class, struct pm_pool *pool
 }
 
 static struct pm_pool *current_of(const struct pm_heap *heap, pm_class class) {
-    return heap->lane[pm_classes[class].lane];
+    return pm_get(&heap->lane[pm_classes[class].lane]);
 }
 
 static void set_state(struct pm_pool *pool, enum pm_pool_state state) {
