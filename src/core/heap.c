@@ -49,6 +49,16 @@ static uint32_t remote_count(const struct pm_pool *pool) {
     return (uint32_t)(pm_get(&pool->remote.word) >> PM_REMOTE_COUNT_SHIFT);
 }
 
+// Is a current pool without a block in use?
+static bool is_spare(const struct pm_pool *pool) {
+    return remote_count(pool) + 1 == pm_get(&pool->owned.used);
+}
+
+// In the bin of the class there may be a pool of which others have freed all.
+static void tell_freed(struct pm_heap *heap, pm_class class) {
+    __atomic_fetch_or(&heap->freed[class / 64], UINT64_C(1) << (class % 64), __ATOMIC_RELEASE);
+}
+
 // Makes the remote list the free list, which is empty, or of no use since every block of the pool
 // is free. So no block is touched: the two lists are never joined.
 static void collect(struct pm_pool *pool) {
@@ -369,7 +379,7 @@ static bool push_remote(struct pm_pool *pool, uintptr_t block, uint64_t *remote)
         return false;
     }
     if (PM_UNLIKELY(last) && owner != PM_OWNER_NOBODY && owner != PM_OWNER_ARENA) {
-        __atomic_fetch_or(&owner->freed[class / 64], UINT64_C(1) << (class % 64), __ATOMIC_RELEASE);
+        tell_freed(owner, class);
     }
     return true;
 }
@@ -561,7 +571,7 @@ void pm_heap_trim(struct pm_heap *heap) {
     pm_lock(&heap->lock);
     for (unsigned class = 0; class < PM_CLASS_COUNT; class ++) {
         struct pm_pool *const pool = current_of(heap, (pm_class) class);
-        if (pool != PM_NO_POOL && remote_count(pool) + 1 == pool->owned.used) {
+        if (pool != PM_NO_POOL && is_spare(pool)) {
             drop_current(heap, (pm_class) class);
             collect(pool);
             pm_arena_give_back(pool);
@@ -578,14 +588,6 @@ struct spare {
     unsigned count;
     struct pm_list listed;
 };
-
-static bool is_spare(const struct pm_pool *pool) {
-    return remote_count(pool) + 1 == pm_get(&pool->owned.used);
-}
-
-static void tell_freed(struct pm_heap *heap, pm_class class) {
-    __atomic_fetch_or(&heap->freed[class / 64], UINT64_C(1) << (class % 64), __ATOMIC_RELEASE);
-}
 
 static void hide_spare(struct pm_heap *heap, struct spare *spare) {
     spare->count = 0;

@@ -25,7 +25,8 @@
 //     CURRENT, LISTED -> ABANDONED   abandon: the heap ended
 //     ABANDONED -> CURRENT       take_abandoned: a miss of any heap
 //     LISTED, ABANDONED, FULL -> FREE  the last block was freed
-//     CURRENT -> FREE            pm_heap_trim, abandon: no block was handed out
+//     CURRENT -> FREE            pm_heap_trim, pm_heaps_reclaim, abandon: no block was handed out
+//     UNUSED -> PURGING          core/arena.c: huge pages have made it resident
 //     FREE <-> PURGING           core/arena.c: its pages go back to the OS
 //
 // Equations, audited by check/audit.c. For a pool with an owner, when no free is under way:
