@@ -10,6 +10,7 @@
 #include "core/arena.h"
 #include "core/heap.h"
 #include "core/huge.h"
+#include "core/inner.h"
 #include "core/map.h"
 #include "core/run.h"
 #include "os/os.h"
@@ -34,7 +35,8 @@ static size_t count_list(struct audit *audit, const struct pm_pool *pool, uintpt
     const uintptr_t base = pm_pool_base(pool);
     size_t count = 0;
     while (block != 0 && count <= most) {
-        if (!pm_pool_has_block(pool, block - base)) {
+        if (!pm_pool_has_carved(pool, block - base) ||
+            pm_inner_is_away(pool, (block - base) / pm_classes[pool->shared.class].size)) {
             check(audit, false, "a free list leads to a place where no block is", pool);
             break;
         }
@@ -47,6 +49,15 @@ static size_t count_list(struct audit *audit, const struct pm_pool *pool, uintpt
         block = next;
     }
     return count;
+}
+
+static size_t count_away(const struct pm_pool *pool) {
+    const size_t carved = pool->shared.carved / pm_classes[pool->shared.class].size;
+    size_t away = 0;
+    for (size_t i = 0; i < carved; i++) {
+        away += pm_inner_is_away(pool, i);
+    }
+    return away;
 }
 
 static bool on_list(const struct pm_list *list, const struct pm_list *link) {
@@ -74,8 +85,14 @@ static void audit_pool(struct audit *audit, const struct pm_arenas *arenas,
     check(audit, ((remote & PM_REMOTE_WAITING) != 0) == (state == PM_POOL_ABANDONED),
           "waiting = ABANDONED", pool);
     check(audit, pool->owned.key == pool->shared.key, "both lines have the same key", pool);
-    check(audit, pool->shared.bound == pool->shared.carved * pool->shared.divisor,
-          "bound = carved * divisor", pool);
+    check(audit,
+          pool->shared.bound ==
+              (pool->inner.away != 0 ? 0 : pool->shared.carved * pool->shared.divisor),
+          "bound = carved * divisor, or 0 when blocks are put away", pool);
+    check(audit, pool->inner.away == count_away(pool), "away = blocks in pages purged inside",
+          pool);
+    check(audit, (pool->inner.away == 0) == (pm_inner_bytes(pool) == 0),
+          "none is put away = no page is purged inside", pool);
     check(audit, pool->shared.carved <= pool->owned.end && pool->shared.carved % size == 0,
           "carved is whole blocks up to the end", pool);
     if (state == PM_POOL_FREE || state == PM_POOL_PURGING) {
@@ -93,8 +110,11 @@ static void audit_pool(struct audit *audit, const struct pm_arenas *arenas,
     const size_t pushed = count_list(audit, pool, remote & PM_REMOTE_LIST_MASK);
     const size_t current = state == PM_POOL_CURRENT;
     check(audit, pushed == remote >> PM_REMOTE_COUNT_SHIFT, "remote count = remote list", pool);
-    check(audit, pool->shared.carved / size == listed + pool->owned.used - current,
-          "carved = on the list + used - (1 when CURRENT)", pool);
+    check(audit,
+          pool->shared.carved / size == listed + pool->inner.away + pool->owned.used - current,
+          "carved = on the list + put away + used - (1 when CURRENT)", pool);
+    check(audit, (pool->inner.rest.next != NULL) == (state == PM_POOL_LISTED),
+          "LISTED = on its heap's list of all listed pools", pool);
     switch (state) {
     case PM_POOL_CURRENT: {
         const struct pm_class_info *const info = &pm_classes[pool->shared.class];
@@ -102,7 +122,6 @@ static void audit_pool(struct audit *audit, const struct pm_arenas *arenas,
             check(audit, owner->lane[info->lane + i] == pool, "CURRENT = in its lanes", pool);
         }
         check(audit, link->next == NULL, "CURRENT: on no list", pool);
-        check(audit, pool->inner.purged == 0, "CURRENT: nothing is purged inside", pool);
         break;
     }
     case PM_POOL_LISTED:
@@ -123,27 +142,33 @@ static void audit_pool(struct audit *audit, const struct pm_arenas *arenas,
 }
 
 static void audit_bins(struct audit *audit, const struct pm_heap *heap) {
+    size_t all = 0, bytes = 0, rest = 0;
     for (unsigned class = 0; class < PM_CLASS_COUNT; class ++) {
         uint32_t listed = 0;
         PM_LIST_EACH(link, &heap->bin[class]) {
             listed++;
+            bytes += PM_POOL_BYTES(pm_class_pool_bits((pm_class) class));
         }
+        all += listed;
         check(audit, listed == heap->listed[class], "listed = pools in the bin", heap);
     }
+    PM_LIST_EACH(link, &heap->rest) {
+        rest++;
+    }
+    check(audit, rest == all, "all listed pools are on one list, too", heap);
+    check(audit, bytes == heap->listed_bytes, "listed_bytes = bytes of the listed pools", heap);
 }
 
 static void audit_thp(struct audit *audit, const struct pm_thp_arena *thp,
                       const struct pm_list *sparse, size_t free, size_t used) {
     check(audit, thp->free == free, "free = its free and resident pools or units", thp);
     check(audit, thp->used == used, "used = its pools or units that are not free", thp);
-    check(audit,
-          on_list(sparse, &thp->sparse) ==
-              (thp->asks && free != 0 && free * PM_THP_SPARSE >= used),
+    check(audit, on_list(sparse, &thp->sparse) == pm_thp_is_sparse(thp),
           "sparse = asks for huge pages, and has so much free", thp);
 }
 
 static void audit_arenas(struct audit *audit, const struct pm_arenas *arenas) {
-    size_t count = 0, empty = 0, taken = 0, touched = 0, resident = 0;
+    size_t count = 0, empty = 0, taken = 0, touched = 0, resident = 0, due = 0;
     PM_LIST_EACH(link, &arenas->every) {
         struct pm_arena *const arena = PM_LIST_ENTRY(link, struct pm_arena, head.every);
         const unsigned free = pm_count_bits(arena->head.free);
@@ -159,16 +184,22 @@ static void audit_arenas(struct audit *audit, const struct pm_arenas *arenas) {
                 const struct pm_pool *const pool = (const struct pm_pool *)arena + i;
                 audit_pool(audit, arenas, pool);
                 taken += pool->shared.owner != PM_OWNER_ARENA;
-                touched += pool->shared.owner != PM_OWNER_ARENA ? pool->owned.touched : 0;
+                touched += pool->shared.owner != PM_OWNER_ARENA
+                               ? pool->owned.touched - pm_inner_bytes(pool)
+                               : 0;
                 if (pool->shared.state == PM_POOL_FREE) {
                     resident += pool->owned.touched;
                     warm += pool->owned.touched != 0;
                 }
             }
         }
-        audit_thp(audit, &arena->thp, &arenas->sparse, warm,
-                  arena->head.pools - free);
+        audit_thp(audit, &arena->thp, &arenas->sparse, warm, arena->head.pools - free);
+        check(audit, (arena->head.due & arena->head.free) == 0, "no free pool is due", arena);
+        check(audit, arena->thp.due == pm_count_bits(arena->head.due), "due = its pools that are",
+              arena);
+        due += arena->thp.due;
     }
+    check(audit, due == arenas->due, "due = pools to be purged inside", arenas);
     check(audit, count == arenas->count, "count = arenas on the list", arenas);
     check(audit, empty == arenas->empty, "empty = arenas that are wholly free", arenas);
     check(audit, taken == arenas->taken, "taken = pools that are not free", arenas);
@@ -203,8 +234,9 @@ static void audit_runs(struct audit *audit, const struct pm_runs *runs) {
                       "a free run is listed by its length", run);
                 check(audit, (run->purgeable != 0) == (run->age.next != NULL),
                       "a purgeable free run is listed by its age", run);
-                check(audit, arena->thp.asks ? run->purgeable <= run->resident
-                                             : run->purgeable == run->resident,
+                check(audit,
+                      arena->thp.asks ? run->purgeable <= run->resident
+                                      : run->purgeable == run->resident,
                       "all is purgeable where no huge page is asked for", run);
                 free_units += run->resident;
                 empty += run->units == PM_ARENA_UNITS - 1;

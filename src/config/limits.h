@@ -64,6 +64,7 @@
 #define PM_KEEP_VAIN          4
 #define PM_KEEP_EXTRA         ((size_t)16 << 20)
 #define PM_KEEP_TIMES         4
+#define PM_KEEP_STEP          ((size_t)1 << 20) // of growth, at which all kinds look what they keep
 #define PM_KEEP_KINDS         5 // two of pools, two of runs, huge blocks
 #define PM_PURGE_DELAY_MS     1000
 #define PM_PURGE_DELAY_MAX_MS ((size_t)24 * 3600 * 1000)
@@ -84,8 +85,16 @@
 // Heaps that a look at sleeping threads takes in.
 #define PM_RECLAIM_HEAPS ((size_t)64)
 
-// What is purged inside of the pools of one heap at a look.
-#define PM_INNER_BYTES ((size_t)16 << 20)
+// Listed pools are purged inside where at least 1/INNER_SHARE may be gained, when INNER_REST looks have found
+// the same number of blocks in use. INNER_LOOK are looked at when a heap takes another pool, or has more of
+// them than ever, if there are INNER_LEAST bytes of them, and while less than 1/INNER_VAIN of what was purged
+// was needed again; INNER_POOLS are looked at by age.
+#define PM_INNER_SHARE 4
+#define PM_INNER_REST  2
+#define PM_INNER_LOOK  8
+#define PM_INNER_LEAST ((size_t)4 << 20)
+#define PM_INNER_VAIN  4
+#define PM_INNER_POOLS ((size_t)4096)
 
 // The background thread: its shortest sleep, and its stack.
 #define PM_BACKGROUND_LEAST_MS    ((size_t)100)

@@ -12,42 +12,62 @@
 #include "core/clock.h"
 #include "core/heap.h"
 #include "core/huge.h"
+#include "core/keep.h"
 #include "core/run.h"
 
+size_t pm_keep_grown;
+
 // What threads have left that allocated in their end.
-static void trim_ended(void) {
+static size_t trim_ended(bool all) {
     pm_lock(&pm_ended_lock);
-    pm_heap_trim(&pm_ended_heap);
+    const size_t bytes = pm_heap_trim(&pm_ended_heap, all);
     pm_unlock(&pm_ended_lock);
+    return bytes;
+}
+
+static size_t trim_own(bool all) {
+    return pm_thread.heap == PM_HEAP_ENDED ? 0 : pm_heap_trim(pm_thread.heap, all);
 }
 
 void pm_age_all(uint32_t now) {
-    trim_ended();
+    trim_ended(false);
     pm_heaps_reclaim(false);
     pm_arenas_age(now);
     pm_runs_age(now);
     pm_huge_age(now);
 }
 
+// Memory was taken anew: what is no longer wanted elsewhere makes room for it.
+static void keep_step(size_t grown) {
+    static size_t seen_grown;
+    size_t seen = pm_get(&seen_grown);
+    if (PM_UNLIKELY(grown - seen >= PM_KEEP_STEP) &&
+        __atomic_compare_exchange_n(&seen_grown, &seen, grown, false, __ATOMIC_RELAXED,
+                                    __ATOMIC_RELAXED)) {
+        if (pm_thread.heap != PM_HEAP_ENDED) {
+            pm_heap_purge_inside(pm_thread.heap, grown - seen);
+        }
+        const uint32_t now = pm_clock();
+        pm_arenas_age(now);
+        pm_runs_age(now);
+        pm_huge_age(now);
+    }
+}
+
 void pm_age(void) {
     static uint32_t aged_at;
+    keep_step(pm_get(&pm_keep_grown));
     const uint32_t now = pm_clock();
     uint32_t last = pm_get(&aged_at);
     if (PM_UNLIKELY(pm_clock_since(last, now) > pm_options.purge_delay / 2) &&
         __atomic_compare_exchange_n(&aged_at, &last, now, false, __ATOMIC_RELAXED,
                                     __ATOMIC_RELAXED)) {
-        if (pm_thread.heap != PM_HEAP_ENDED) {
-            pm_heap_trim(pm_thread.heap);
-        }
+        trim_own(false);
         pm_age_all(now);
     }
 }
 
 size_t pm_age_trim(void) {
-    if (pm_thread.heap != PM_HEAP_ENDED) {
-        pm_heap_trim(pm_thread.heap);
-    }
-    trim_ended();
-    const size_t inner = pm_heaps_reclaim(true);
+    const size_t inner = trim_own(true) + trim_ended(true) + pm_heaps_reclaim(true);
     return inner + pm_arenas_trim() + pm_runs_trim() + pm_huge_trim();
 }

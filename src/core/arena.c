@@ -11,6 +11,7 @@
 
 #include "base/bits.h"
 #include "core/clock.h"
+#include "core/inner.h"
 #include "core/limit.h"
 #include "core/random.h"
 #include "core/thp.h"
@@ -65,6 +66,10 @@ static void count_touched(struct pm_arenas *arenas, size_t bytes) {
     __atomic_fetch_add(&arenas->touched, bytes, __ATOMIC_RELAXED);
 }
 
+void pm_arena_count_touched(const struct pm_pool *pool, size_t bytes) {
+    count_touched(arenas_of(pool->shared.bits), bytes);
+}
+
 // Puts an arena on, or takes it off, the list for its number of free pools.
 static void list_arena(struct pm_arenas *arenas, struct pm_arena *arena) {
     const unsigned count = free_count(arena);
@@ -90,6 +95,24 @@ static void change_free(struct pm_arenas *arenas, struct pm_arena *arena, uint64
     list_arena(arenas, arena);
     arena->thp.used = arena->head.pools - free_count(arena);
     pm_thp_update(&arena->thp, &arenas->sparse);
+}
+
+static void change_due(struct pm_arenas *arenas, struct pm_arena *arena, uint64_t due) {
+    arenas->due -= arena->thp.due;
+    arena->head.due = due;
+    arena->thp.due = pm_count_bits(due);
+    arenas->due += arena->thp.due;
+    pm_thp_update(&arena->thp, &arenas->sparse);
+}
+
+void pm_arena_mark_due(struct pm_pool *pool) {
+    struct pm_arenas *const arenas = arenas_of(pool->shared.bits);
+    struct pm_arena *const arena = pm_arena_of(pool);
+    pm_lock(&arenas->lock);
+    if (arena->thp.asks) {
+        change_due(arenas, arena, arena->head.due | pool_bit(pool));
+    }
+    pm_unlock(&arenas->lock);
 }
 
 // Puts a free pool with resident pages on, or takes it off, the list that its arena has it on.
@@ -165,7 +188,8 @@ struct surplus {
 };
 
 static struct surplus surplus_now(struct pm_arenas *arenas, uint32_t now) {
-    const size_t keep = pm_keep_limit(&arenas->keep, arenas->taken << arenas->bits, now);
+    const size_t touched = pm_get(&arenas->touched), due = arenas->due << arenas->bits;
+    const size_t keep = pm_keep_limit(&arenas->keep, touched - pm_min(due, touched), now);
     return (struct surplus){ .keep = keep, .spare = 1, .now = now };
 }
 
@@ -190,9 +214,8 @@ static struct pm_arena *sparse_surplus(const struct pm_arenas *arenas,
         return NULL;
     }
     struct pm_arena *const arena = pm_arena_of(arenas->sparse.prev);
-    return arenas->resident_bytes > surplus->keep || is_old(arena->thp.sparse_at, surplus)
-               ? arena
-               : NULL;
+    const size_t idle = arenas->resident_bytes + (arenas->due << arenas->bits);
+    return idle > surplus->keep || is_old(arena->thp.sparse_at, surplus) ? arena : NULL;
 }
 
 static bool is_arena_surplus(const struct pm_arenas *arenas, const struct surplus *surplus) {
@@ -248,6 +271,7 @@ static void leave_huge_pages(struct pm_arenas *arenas, struct pm_arena *arena,
         choose_pool(arenas, pool, chosen);
     }
     pm_set(&arena->thp.asks, false);
+    change_due(arenas, arena, 0);
     chosen->leaving = arena;
 }
 
@@ -316,14 +340,14 @@ static size_t purge_chosen(struct pm_arenas *arenas, const struct purge *chosen,
 
 static size_t purge(struct pm_arenas *arenas, struct surplus surplus) {
     size_t bytes = 0, gained;
+    struct purge chosen;
     do {
-        struct purge chosen;
         pm_lock(&arenas->lock);
         choose_purge(arenas, &surplus, &chosen);
         pm_unlock(&arenas->lock);
         gained = purge_chosen(arenas, &chosen, surplus.now);
         bytes += gained;
-    } while (gained != 0);
+    } while (gained != 0 || chosen.leaving != NULL);
     return bytes;
 }
 
@@ -452,7 +476,11 @@ void pm_arena_give_back(struct pm_pool *pool) {
     pm_lock(&arenas->lock);
     pm_set(&pool->shared.state, PM_POOL_FREE);
     list_resident(arenas, pool, now);
+    if (PM_UNLIKELY((arena->head.due & pool_bit(pool)) != 0)) {
+        change_due(arenas, arena, arena->head.due & ~pool_bit(pool));
+    }
     pm_add(&arenas->taken, -1);
+    pm_inner_forget(pool);
     count_touched(arenas, -(size_t)pool->owned.touched);
     change_free(arenas, arena, arena->head.free | pool_bit(pool));
     const struct surplus surplus = surplus_now(arenas, now);

@@ -25,6 +25,7 @@ struct pm_arenas {
     size_t touched;          // bytes of these that may be resident; atomic
     size_t count;            // arenas
     size_t empty;            // of these, wholly free
+    size_t due;              // pools to be purged inside, of arenas that ask for huge pages
     struct pm_keep keep;
     size_t made, unmade; // arenas mapped and unmapped so far
 };
@@ -46,6 +47,12 @@ struct pm_pool *pm_arena_take(pm_class class, struct pm_heap *owner);
 
 // Takes back a pool without blocks in use, which is on no list any more.
 void pm_arena_give_back(struct pm_pool *pool);
+
+// So many bytes more of a pool that is not free may be resident; modulo SIZE_MAX + 1, so also fewer.
+void pm_arena_count_touched(const struct pm_pool *pool, size_t bytes);
+
+// The pool, not free, is to be purged inside, as soon as its arena does not ask for huge pages any more.
+void pm_arena_mark_due(struct pm_pool *pool);
 
 // Makes more blocks of the pool and puts them on its list, which is empty: a page, or what is
 // resident. The caller owns the pool. False when the pool is carved to its end, or a limit is reached.

@@ -41,6 +41,15 @@ static struct pm_pool *pool_of_link(struct pm_list *link) {
     return PM_LIST_ENTRY(link, struct pm_pool, owned.link);
 }
 
+static struct pm_pool *pool_of_rest(struct pm_list *link) {
+    return PM_LIST_ENTRY(link, struct pm_pool, inner.rest);
+}
+
+static void look_later(struct pm_heap *heap, struct pm_pool *pool) {
+    pm_list_remove(&pool->inner.rest);
+    pm_list_push_back(&heap->rest, &pool->inner.rest);
+}
+
 static struct pm_abandoned *abandoned_of(const struct pm_pool *pool) {
     return &pm_heaps.abandoned[pool->shared.class];
 }
@@ -91,7 +100,6 @@ static bool detach(struct pm_heap *heap, struct pm_pool *pool) {
 
 // -> CURRENT. The pool is owned by the heap and on no list.
 static void set_current(struct pm_heap *heap, struct pm_pool *pool) {
-    pm_set(&pool->inner.purged, 0);
     set_state(pool, PM_POOL_CURRENT);
     pm_set(&pool->shared.home, heap);
     pm_add(&pool->owned.used, 1);
@@ -103,12 +111,17 @@ static void list_pool(struct pm_heap *heap, struct pm_pool *pool) {
     const pm_class class = pool->shared.class;
     pm_list_push_back(&heap->bin[class], &pool->owned.link);
     heap->listed[class]++;
+    pm_set(&pool->inner.seen_used, PM_INNER_NEVER_LOOKED);
+    pm_list_push_back(&heap->rest, &pool->inner.rest);
+    heap->listed_bytes += PM_POOL_BYTES(pool->shared.bits);
 }
 
 static void unlist_pool(struct pm_heap *heap, struct pm_pool *pool) {
     const pm_class class = pool->shared.class;
     pm_list_remove(&pool->owned.link);
     heap->listed[class]--;
+    pm_list_remove(&pool->inner.rest);
+    heap->listed_bytes -= PM_POOL_BYTES(pool->shared.bits);
 }
 
 static bool is_nearly_full(const struct pm_pool *pool) {
@@ -211,11 +224,38 @@ static struct pm_pool *take_abandoned(struct pm_heap *heap, pm_class class) {
 }
 
 // True when the pool has a block on its list now.
-static bool replenish(struct pm_pool *pool) {
+static bool replenish(struct pm_heap *heap, struct pm_pool *pool) {
     if (pool->owned.list == 0) {
         collect(pool);
     }
+    if (pool->owned.list == 0) {
+        heap->inside_restored += pm_inner_restore(pool);
+    }
     return pool->owned.list != 0 || pm_pool_carve(pool);
+}
+
+// Looks at so many of the listed pools, each once at most, and purges inside where it is due. Returns
+// bytes given back. The caller uses the heap, and holds its lock.
+static size_t purge_inside(struct pm_heap *heap, size_t looks, bool all) {
+    const struct pm_list *const last = heap->rest.prev, *link = &heap->rest;
+    size_t bytes = 0;
+    for (; looks != 0 && link != last; looks--) {
+        struct pm_pool *const pool = pool_of_rest(heap->rest.next);
+        link = &pool->inner.rest;
+        look_later(heap, pool);
+        if (pm_inner_is_due(pool, all)) {
+            bytes += pm_inner_purge(pool);
+        }
+    }
+    return bytes;
+}
+
+// The same as the heap's memory grows, or much of it may be about to become free.
+static void purge_some_inside(struct pm_heap *heap, size_t looks) {
+    if (heap->listed_bytes >= PM_INNER_LEAST &&
+        heap->inside_restored * PM_INNER_VAIN <= heap->inside_purged + PM_INNER_LEAST) {
+        heap->inside_purged += purge_inside(heap, looks, false);
+    }
 }
 
 // LISTED -> FREE: the pools of a bin of which others have freed all blocks.
@@ -247,7 +287,7 @@ static void give_back_all_freed(struct pm_heap *heap) {
 static struct pm_pool *refill(struct pm_heap *heap, pm_class class) {
     give_back_all_freed(heap);
     struct pm_pool *pool = current_of(heap, class);
-    while (pool == PM_NO_POOL || !replenish(pool)) {
+    while (pool == PM_NO_POOL || !replenish(heap, pool)) {
         if (pool != PM_NO_POOL && !detach(heap, pool)) {
             continue;
         }
@@ -257,6 +297,7 @@ static struct pm_pool *refill(struct pm_heap *heap, pm_class class) {
         }
         if (pool == NULL) {
             pool = pm_arena_take(class, heap);
+            purge_some_inside(heap, PM_INNER_LOOK);
         }
         if (pool == NULL) {
             pool = pick_listed(heap, class, true);
@@ -290,8 +331,7 @@ uintptr_t pm_heap_malloc(struct pm_heap *heap, pm_class class, uintptr_t *damage
     return block;
 }
 
-bool pm_heap_pool_emptied(struct pm_pool *pool) {
-    struct pm_heap *const heap = pool->shared.owner;
+bool pm_heap_pool_emptied(struct pm_heap *heap, struct pm_pool *pool) {
     if (pm_get(&pool->shared.state) != PM_POOL_LISTED) {
         return false;
     }
@@ -354,6 +394,10 @@ static bool adopt(struct pm_heap *heap, struct pm_pool *pool, uintptr_t block, u
         set_state(pool, PM_POOL_LISTED);
         pm_set(&pool->shared.home, heap);
         list_pool(heap, pool);
+        if (heap->listed_bytes > heap->listed_most) {
+            heap->listed_most = heap->listed_bytes;
+            purge_some_inside(heap, PM_INNER_LOOK);
+        }
     } else {
         abandon(pool);
     }
@@ -475,6 +519,9 @@ enum pm_verdict pm_heap_prove(const void *at, unsigned bits) {
     if (!carved) {
         return PM_NEVER_HANDED_OUT;
     }
+    if (pm_inner_is_away(pool, offset / pm_classes[pool->shared.class].size)) {
+        return PM_DOUBLE_FREE;
+    }
     const enum pm_pool_state state = pm_get(&pool->shared.state);
     if (state == PM_POOL_FREE || state == PM_POOL_PURGING) {
         return PM_DOUBLE_FREE;
@@ -498,7 +545,14 @@ enum pm_verdict pm_heap_free(struct pm_heap *heap, void *at, unsigned bits) {
     }
     if (pm_get(&pool->shared.owner) == heap) {
         const bool last = pm_pool_push(pool, block);
-        return last && !pm_heap_pool_emptied(pool) ? PM_DOUBLE_FREE : PM_DONE;
+        if (last) {
+            return pm_heap_pool_emptied(heap, pool) ? PM_DONE : PM_DOUBLE_FREE;
+        }
+        // Every free of it takes this way, until all is back.
+        if (pm_get(&pool->shared.state) == PM_POOL_CURRENT) {
+            heap->inside_restored += pm_inner_restore(pool);
+        }
+        return PM_DONE;
     }
     free_remote(heap, pool, block);
     return PM_DONE;
@@ -512,6 +566,7 @@ static void init_heap(struct pm_heap *heap) {
     for (unsigned class = 0; class < PM_CLASS_COUNT; class ++) {
         pm_list_init(&heap->bin[class]);
     }
+    pm_list_init(&heap->rest);
     pm_list_push_back(&pm_heaps.every, &heap->every);
     pm_heaps.count++;
 }
@@ -567,7 +622,7 @@ static struct pm_pool *drop_current(struct pm_heap *heap, pm_class class) {
     return pool;
 }
 
-void pm_heap_trim(struct pm_heap *heap) {
+size_t pm_heap_trim(struct pm_heap *heap, bool all) {
     pm_lock(&heap->lock);
     for (unsigned class = 0; class < PM_CLASS_COUNT; class ++) {
         struct pm_pool *const pool = current_of(heap, (pm_class) class);
@@ -578,44 +633,98 @@ void pm_heap_trim(struct pm_heap *heap) {
         }
         give_back_freed(heap, (pm_class) class);
     }
+    heap->inside_purged /= 2;
+    heap->inside_restored /= 2;
+    const size_t bytes = purge_inside(heap, all ? SIZE_MAX : PM_INNER_POOLS, all);
     pm_unlock(&heap->lock);
+    return bytes;
 }
 
-// The pools of a heap that have no block in use: current ones out of their lanes, and listed ones off
-// their bins, for now. Under the heap's lock.
-struct spare {
-    struct pm_pool *pool[PM_CLASS_COUNT];
+// Pools of a heap that are hidden from its thread, for now: those without a block in use, current ones
+// out of their lanes and listed ones off their bins; and listed ones that are due to be purged inside,
+// which seem to be nobody's, so that what is freed goes to their remote lists. Under the heap's lock.
+struct hidden {
+    struct pm_pool *current[PM_CLASS_COUNT];
     unsigned count;
-    struct pm_list listed;
+    struct pm_list freed; // by their links
+    struct pm_list due;   // by their places in the heap's list of all listed pools
 };
 
-static void hide_spare(struct pm_heap *heap, struct spare *spare) {
-    spare->count = 0;
-    pm_list_init(&spare->listed);
-    for (unsigned class = 0; class < PM_CLASS_COUNT; class ++) {
-        struct pm_pool *const pool = current_of(heap, (pm_class) class);
-        if (pool != PM_NO_POOL && is_spare(pool)) {
-            set_lanes(heap, (pm_class) class, PM_NO_POOL);
-            spare->pool[spare->count++] = pool;
-        }
-        if ((pm_get(&heap->freed[class / 64]) >> (class % 64) & 1) != 0) {
-            __atomic_fetch_and(&heap->freed[class / 64], ~(UINT64_C(1) << (class % 64)),
-                               __ATOMIC_ACQUIRE);
-            PM_LIST_EACH(link, &heap->bin[class]) {
-                struct pm_pool *const listed = pool_of_link(link);
-                if (remote_count(listed) == pm_get(&listed->owned.used)) {
-                    unlist_pool(heap, listed);
-                    pm_list_push_back(&spare->listed, &listed->owned.link);
-                }
-            }
+static void hide_freed(struct pm_heap *heap, pm_class class, struct hidden *hidden) {
+    if ((pm_get(&heap->freed[class / 64]) >> (class % 64) & 1) == 0) {
+        return;
+    }
+    __atomic_fetch_and(&heap->freed[class / 64], ~(UINT64_C(1) << (class % 64)), __ATOMIC_ACQUIRE);
+    PM_LIST_EACH(link, &heap->bin[class]) {
+        struct pm_pool *const pool = pool_of_link(link);
+        if (remote_count(pool) == pm_get(&pool->owned.used)) {
+            unlist_pool(heap, pool);
+            pm_list_push_back(&hidden->freed, &pool->owned.link);
         }
     }
 }
 
-// CURRENT, LISTED -> FREE when the thread is outside; else back to where they were.
-static void settle_spare(struct pm_heap *heap, struct spare *spare, bool outside) {
-    for (unsigned i = 0; i < spare->count; i++) {
-        struct pm_pool *const pool = spare->pool[i];
+static void hide_due(struct pm_heap *heap, bool all, struct hidden *hidden) {
+    const struct pm_list *const last = heap->rest.prev, *link = &heap->rest;
+    for (size_t looks = all ? SIZE_MAX : PM_INNER_POOLS; looks != 0 && link != last; looks--) {
+        struct pm_pool *const pool = pool_of_rest(heap->rest.next);
+        link = &pool->inner.rest;
+        look_later(heap, pool);
+        if (pm_inner_is_due(pool, all)) {
+            pm_list_remove(&pool->inner.rest);
+            pm_list_push_back(&hidden->due, &pool->inner.rest);
+            pm_set(&pool->shared.owner, PM_OWNER_NOBODY);
+        }
+    }
+}
+
+static void hide(struct pm_heap *heap, bool all, struct hidden *hidden) {
+    hidden->count = 0;
+    pm_list_init(&hidden->freed);
+    pm_list_init(&hidden->due);
+    for (unsigned class = 0; class < PM_CLASS_COUNT; class ++) {
+        struct pm_pool *const pool = current_of(heap, (pm_class) class);
+        if (pool != PM_NO_POOL && is_spare(pool)) {
+            set_lanes(heap, (pm_class) class, PM_NO_POOL);
+            hidden->current[hidden->count++] = pool;
+        }
+        hide_freed(heap, (pm_class) class, hidden);
+    }
+    hide_due(heap, all, hidden);
+}
+
+static bool hides_any(const struct hidden *hidden) {
+    return hidden->count != 0 || !pm_list_empty(&hidden->freed) || !pm_list_empty(&hidden->due);
+}
+
+// Purges inside of the pools that are due, when the thread is outside, and gives them back to the heap.
+static size_t settle_due(struct pm_heap *heap, struct hidden *hidden, bool outside) {
+    size_t bytes = 0;
+    PM_LIST_EACH(link, &hidden->due) {
+        struct pm_pool *const pool = pool_of_rest(link);
+        if (outside) {
+            bytes += pm_inner_purge(pool);
+        }
+        pm_list_remove(link);
+        pm_list_push_back(&heap->rest, link);
+        pm_set(&pool->shared.owner, heap);
+        // Who freed its last block found nobody to tell.
+        if (outside && remote_count(pool) == pm_get(&pool->owned.used)) {
+            unlist_pool(heap, pool);
+            collect(pool);
+            pm_arena_give_back(pool);
+        } else {
+            tell_freed(heap, pool->shared.class);
+        }
+    }
+    return bytes;
+}
+
+// When the thread is outside: CURRENT, LISTED -> FREE, and purges inside. Else all is put back where it
+// was. Returns bytes purged inside.
+static size_t settle(struct pm_heap *heap, struct hidden *hidden, bool outside) {
+    for (unsigned i = 0; i < hidden->count; i++) {
+        struct pm_pool *const pool = hidden->current[i];
         if (outside && is_spare(pool)) {
             pm_add(&pool->owned.used, -1);
             collect(pool);
@@ -624,7 +733,7 @@ static void settle_spare(struct pm_heap *heap, struct spare *spare, bool outside
             set_lanes(heap, pool->shared.class, pool);
         }
     }
-    PM_LIST_EACH(link, &spare->listed) {
+    PM_LIST_EACH(link, &hidden->freed) {
         struct pm_pool *const pool = pool_of_link(link);
         pm_list_remove(link);
         if (outside) {
@@ -635,12 +744,13 @@ static void settle_spare(struct pm_heap *heap, struct spare *spare, bool outside
             tell_freed(heap, pool->shared.class);
         }
     }
+    return settle_due(heap, hidden, outside);
 }
 
 // Is the thread outside of the library, and all that it did there visible? A thread marks itself
 // busy before it looks at its lanes, or frees. After the first barrier, either its mark is visible, or
-// it finds the lanes as they are now, and then waits for the lock of the heap. After the second one,
-// what it stored before it took the mark away is visible.
+// it finds lanes and owners as they are now, and then waits for the lock of the heap, or frees as
+// others do. After the second one, what it stored before it took the mark away is visible.
 static bool is_outside(const struct pm_heap *heap) {
     struct pm_heap *fast;
     // The words of a thread that was ended without its destructors may be gone.
@@ -648,33 +758,27 @@ static bool is_outside(const struct pm_heap *heap) {
            fast != PM_BUSY_HEAP && pm_os_barrier();
 }
 
-// Purges inside of the listed pools of medium blocks: all now, or so many bytes of what rests.
-static size_t purge_inner(struct pm_heap *heap, bool now) {
+// A pool without blocks in use is safe from its thread's frees, which need a block, once none of them is
+// under way; and from its mallocs, which need a lane. A listed pool that seems to be nobody's is safe
+// from its frees.
+static size_t reclaim(struct pm_heap *heap, bool all) {
+    struct hidden hidden;
     size_t bytes = 0;
-    for (unsigned class = pm_class_of(PM_SMALL_MAX + 1); class < PM_CLASS_COUNT; class ++) {
-        PM_LIST_EACH(link, &heap->bin[class]) {
-            if (now || bytes < PM_INNER_BYTES) {
-                bytes += pm_inner_purge(pool_of_link(link), now);
-            }
+    pm_lock(&heap->lock);
+    if (heap->user != NULL && heap->user != &pm_thread) {
+        hide(heap, all, &hidden);
+        if (hides_any(&hidden)) {
+            bytes = settle(heap, &hidden, is_outside(heap));
         }
     }
+    pm_unlock(&heap->lock);
     return bytes;
 }
 
-// A pool without blocks in use is safe from its thread's frees, which need a block, once none of them is
-// under way; and from its mallocs, which need a lane.
-static size_t reclaim(struct pm_heap *heap, bool all) {
-    struct spare spare;
+void pm_heap_purge_inside(struct pm_heap *heap, size_t grown) {
     pm_lock(&heap->lock);
-    if (heap->user != NULL && heap->user != &pm_thread) {
-        hide_spare(heap, &spare);
-        if (spare.count != 0 || !pm_list_empty(&spare.listed)) {
-            settle_spare(heap, &spare, is_outside(heap));
-        }
-    }
-    const size_t bytes = purge_inner(heap, all);
+    purge_some_inside(heap, PM_INNER_LOOK * (grown >> PM_SMALL_POOL_BITS));
     pm_unlock(&heap->lock);
-    return bytes;
 }
 
 size_t pm_heaps_reclaim(bool all) {

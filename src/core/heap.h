@@ -22,8 +22,13 @@ struct pm_heap {
     struct pm_lock lock;
     struct pm_list bin[PM_CLASS_COUNT]; // pools with room, longest waiting first; under `lock`
     uint32_t listed[PM_CLASS_COUNT];    // pools in the bin; likewise
-    struct pm_list every;               // all heaps; under the heaps' lock
-    struct pm_list idle;                // heaps of ended threads, to be used again; likewise
+    struct pm_list rest;                // all of them, looked at longest ago first; likewise
+    size_t listed_bytes;                // of these; likewise
+    size_t listed_most;                 // the most of them so far; likewise
+    size_t inside_purged;           // bytes purged inside of its pools as it grew; by its thread
+    size_t inside_restored;         // bytes purged inside that were needed again; likewise
+    struct pm_list every;           // all heaps; under the heaps' lock
+    struct pm_list idle;            // heaps of ended threads, to be used again; likewise
     uint64_t freed[PM_CLASS_WORDS]; // classes in whose bin others have freed all of a pool; atomic
     bool in_miss;                   // its thread is in one, or was thrown out of one
     bool ended;                     // idle
@@ -69,12 +74,16 @@ struct pm_heap *pm_heap_open(void);
 // Abandons all pools of a heap and makes it idle.
 void pm_heap_close(struct pm_heap *heap);
 
-// Gives pools back that the heap only holds for its next request. The caller uses the heap.
-void pm_heap_trim(struct pm_heap *heap);
+// Gives pools back that the heap only holds for its next request, and purges inside of its listed
+// pools, what rests or all. The caller uses the heap. Returns bytes purged inside.
+size_t pm_heap_trim(struct pm_heap *heap, bool all);
 
-// Gives back the pools without blocks in use of threads that are outside the library, as those that
-// sleep are, and purges inside of listed pools: of PM_RECLAIM_HEAPS heaps what rests, or of all heaps
-// everything. The caller holds no lock. Returns bytes purged, without the pools.
+// As the heap's memory grows by so many bytes: looks at some of its listed pools, and purges inside where
+// it is due. The caller uses the heap.
+void pm_heap_purge_inside(struct pm_heap *heap, size_t grown);
+
+// The same for other heaps, of threads that are outside the library, as those that sleep are: of
+// PM_RECLAIM_HEAPS heaps what rests, or of all heaps everything. The caller holds no lock.
 size_t pm_heaps_reclaim(bool all);
 
 // A block of the class, after the fast path found none; 0 without memory. The caller uses the heap.
@@ -90,9 +99,10 @@ enum pm_verdict pm_heap_free(struct pm_heap *heap, void *block, unsigned bits);
 // word.
 bool pm_heap_push_remote(void *block, unsigned bits);
 
-// The rare end of a local free that has been done: the pool's count of used blocks has reached 0.
-// False when that can't be: more blocks were freed than were handed out.
-bool pm_heap_pool_emptied(struct pm_pool *pool);
+// The rare end of a local free that has been done: the pool's count of used blocks has reached 0. The
+// heap is the one that the free has found as the pool's owner, which others may hide meanwhile. False
+// when that can't be: more blocks were freed than were handed out.
+bool pm_heap_pool_emptied(struct pm_heap *heap, struct pm_pool *pool);
 
 // Is this a block in use, in a pool arena? If not, what else. Reads only.
 enum pm_verdict pm_heap_prove(const void *block, unsigned bits);

@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) the poolmalloc authors
 
-// The inner pages of free blocks: those that lie wholly inside one and so hold no link. Survivors of a
-// program's load pin their pools; of medium blocks, most of such a pool can go back all the same.
+// Pages inside of pools that blocks in use pin. Survivors of a program's load keep their pools from
+// being free; the pages between them can go back all the same.
+//
+// A page is purged inside when all blocks that lie in it, wholly or in part, are free. These blocks are
+// put away: they leave the pool's lists, whose links would be lost with the page, until the page is
+// restored. While a pool has a block put away, its bound is 0, so that each free of it takes the way
+// out of line, where a block that was put away is told from one in use.
 
 #ifndef PM_CORE_INNER_H
 #define PM_CORE_INNER_H
@@ -11,12 +16,30 @@
 
 #include "core/pool.h"
 
-// The inner pages of the block with this index: [*start, *end). False when it has none.
-bool pm_inner_pages(const struct pm_pool *pool, size_t index, uintptr_t *start, uintptr_t *end);
+PM_INLINE bool pm_inner_has_away(const struct pm_pool *pool) {
+    return pm_get(&pool->inner.away) != 0;
+}
 
-// Purges the inner pages of the free blocks of a pool, all now, or where nothing was freed since the
-// last look. The pool is LISTED, and the caller holds the lock of its heap: blocks may be freed
-// meanwhile, but none is handed out. Returns bytes given back.
-size_t pm_inner_purge(struct pm_pool *pool, bool now);
+// Is a block put away? A true answer stays true while nobody allocates from the pool; and a block in
+// use is never put away.
+bool pm_inner_is_away(const struct pm_pool *pool, size_t index);
+
+// Looks at a LISTED pool: is it to be purged inside? With `all` every pool is; else those in which nothing
+// was freed for some looks, and of which a good part will go. The caller holds the lock of its heap.
+bool pm_inner_is_due(struct pm_pool *pool, bool all);
+
+// Purges inside of a pool all pages that can be. Its owner is at a miss, or the pool was hidden from it.
+// Returns bytes given back.
+size_t pm_inner_purge(struct pm_pool *pool);
+
+// Puts the first blocks that were put away back on the pool's list: a page of them, or one block. Returns
+// bytes that will be resident again; 0 when there is none, or a limit is reached. Its owner is at a miss.
+size_t pm_inner_restore(struct pm_pool *pool);
+
+// Of a pool without blocks in use: none is put away any more.
+void pm_inner_forget(struct pm_pool *pool);
+
+// Bytes purged inside.
+size_t pm_inner_bytes(const struct pm_pool *pool);
 
 #endif

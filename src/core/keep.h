@@ -17,6 +17,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/atomic.h"
+#include "base/attributes.h"
 #include "base/bits.h"
 #include "config/limits.h"
 #include "config/options.h"
@@ -29,6 +31,9 @@ struct pm_keep {
     size_t purged; // bytes purged within about a delay, and not taken again
     uint32_t at;   // when both were halved last (milliseconds)
 };
+
+// Bytes without pages that all kinds have taken into use, but for those purged in vain; atomic.
+extern size_t pm_keep_grown;
 
 // Bytes that may stay resident while `in_use` bytes are in use.
 PM_INLINE size_t pm_keep_limit(struct pm_keep *keep, size_t in_use, uint32_t now) {
@@ -61,6 +66,7 @@ PM_INLINE void pm_keep_missed(struct pm_keep *keep, size_t bytes) {
     const size_t vain = pm_min(bytes, keep->purged);
     keep->purged -= vain;
     keep->extra += PM_KEEP_VAIN * vain;
+    __atomic_fetch_add(&pm_keep_grown, bytes - vain, __ATOMIC_RELAXED);
 }
 
 #endif

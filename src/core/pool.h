@@ -10,9 +10,9 @@
 //     slot start                                                             slot end
 //     | head | header 1 | header 2 | ... |  pool 1  |  pool 2  | ... |  last pool  |page|
 //
-// A header has three cache lines in use: one that only the owner of the pool writes and reads in
-// its fast paths, one that all threads read and that changes with the pool's class or owner only,
-// and one that others' frees write.
+// A header has four cache lines: one that only the owner of the pool writes and reads in its fast
+// paths, one that all threads read and that changes with the pool's class or owner only, one that
+// others' frees write, and one for rare things.
 //
 // States, and the functions that change them:
 //
@@ -30,7 +30,8 @@
 //     FREE <-> PURGING           core/arena.c: its pages go back to the OS
 //
 // Equations, audited by check/audit.c. For a pool with an owner, when no free is under way:
-//     carved blocks = blocks on the list + blocks on the remote list + blocks handed out
+//     carved blocks = blocks on the list + blocks on the remote list + blocks put away (core/inner.h)
+//                     + blocks handed out
 //     used = blocks handed out + blocks on the remote list + (1 when CURRENT)
 // so that `used` reaches 0 only when a pool that nobody allocates from has lost its last block.
 
@@ -97,8 +98,9 @@ struct pm_pool_shared {
     struct pm_heap *owner; // relaxed; a thread finds its own heap here only while that is true
     uint64_t key;          // links of the free lists are xored with it
     uint64_t divisor;      // of its class; 0 while the pool has none
-    uint64_t bound;        // carved * divisor; 0 while nothing is carved, which fails every check
-    uint32_t carved;       // bytes from the start that were made into blocks
+    uint64_t bound;  // carved * divisor; 0 while nothing is carved, or a page is purged inside,
+                     // which fails every check
+    uint32_t carved; // bytes from the start that were made into blocks
     pm_class class;
     uint8_t state; // enum pm_pool_state
     uint8_t bits;  // pool size
@@ -114,11 +116,18 @@ struct pm_pool_remote {
     uint64_t reserved[7];
 };
 
-// Of a LISTED pool of medium blocks; under the lock of its heap.
+#define PM_PAGE_BYTES_MIN     4096
+#define PM_POOL_PAGE_WORDS    (PM_POOL_BYTES(PM_MEDIUM_POOL_BITS) / PM_PAGE_BYTES_MIN / 64)
+#define PM_INNER_NEVER_LOOKED UINT32_MAX
+
+// Written by the owner at misses, or by who has made sure that it is at none (core/inner.h).
 struct pm_pool_inner {
-    uint64_t purged;    // blocks, by index, whose inner pages were purged since it was listed
-    uint32_t seen_used; // its count of used blocks when it was looked at last
-    uint32_t unused;
+    uint64_t purged[PM_POOL_PAGE_WORDS]; // pages purged inside: their blocks are put away
+    uint32_t away;                       // blocks put away: free, and on no list
+    uint32_t seen_used;                  // its count of blocks in use when it was looked at last
+    uint32_t looks;                      // since that has changed
+    struct pm_list rest; // LISTED: all of the heap's, looked at longest ago first; under its lock
+    uint32_t unused[4];
 };
 
 struct pm_pool {
@@ -126,12 +135,12 @@ struct pm_pool {
     struct pm_pool_shared shared;
     struct pm_pool_remote remote;
     struct pm_pool_inner inner;
-    uint64_t reserved[6]; // headers are a power of two apart
 };
 
 _Static_assert(sizeof(struct pm_pool_owned) == PM_LINE_BYTES, "the owner's line is one line");
 _Static_assert(sizeof(struct pm_pool_shared) == PM_LINE_BYTES, "the shared line is one line");
 _Static_assert(sizeof(struct pm_pool_remote) == PM_LINE_BYTES, "the remote line is one line");
+_Static_assert(sizeof(struct pm_pool_inner) == PM_LINE_BYTES, "headers are a power of two apart");
 
 // The arena's own fields, where pool 0's first line would be; under the arenas' lock.
 struct pm_arena_head {
@@ -141,7 +150,7 @@ struct pm_arena_head {
     uint64_t opened;      // set of pools whose header was written
     uint32_t bits;        // pool size
     uint32_t pools;       // number of pools; they are 1 to pools
-    uint64_t reserved;
+    uint64_t due;         // while it asks for huge pages: set of pools that are to be purged inside
 };
 
 struct pm_arena {
@@ -150,7 +159,7 @@ struct pm_arena {
     struct pm_pool_shared none;
     struct pm_pool_remote none_remote;
     struct pm_thp_arena thp; // under the arenas' lock
-    uint64_t reserved[4];
+    uint64_t reserved[3];
     struct pm_pool pool[]; // pool i stands at i - 1
 };
 
@@ -209,6 +218,12 @@ PM_INLINE bool pm_link_suspected(uintptr_t block, uint64_t key) {
 // makes a product above that of every block.
 PM_INLINE bool pm_pool_has_block(const struct pm_pool *pool, size_t offset) {
     return PM_LIKELY(offset * pm_get(&pool->shared.divisor) < pm_get(&pool->shared.bound));
+}
+
+// The same for pools with a page purged inside, whose bound is 0.
+PM_INLINE bool pm_pool_has_carved(const struct pm_pool *pool, size_t offset) {
+    const uint64_t divisor = pm_get(&pool->shared.divisor);
+    return offset * divisor < pm_get(&pool->shared.carved) * divisor;
 }
 
 PM_INLINE void pm_pool_set_carved(struct pm_pool *pool, uint32_t carved) {

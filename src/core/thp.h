@@ -9,7 +9,8 @@
 // into huge pages again. So by default (`auto`) arenas ask for them only in a large heap, and refuse
 // them in a small one, also where the system gives them to everyone. An arena that asks gives back
 // whole huge pages only, until it is sparse, for the purge delay or while too much is free: then it
-// leaves them, for good, and is purged as any other.
+// leaves them, for good, and is purged as any other. Pools that blocks in use pin, but that could be purged
+// inside, count as free there.
 
 #ifndef PM_CORE_THP_H
 #define PM_CORE_THP_H
@@ -29,6 +30,7 @@ struct pm_thp_arena {
     uint32_t sparse_at;    // since when (milliseconds)
     uint32_t free;         // free and resident
     uint32_t used;         // neither free nor purged
+    uint32_t due;          // of these, to be purged inside
     bool asks;             // for huge pages
 };
 
@@ -47,11 +49,17 @@ PM_INLINE bool pm_thp_asks(size_t in_use, size_t share) {
             pm_options.limit_hard == PM_OPTION_UNSET);
 }
 
-// To be called when a change of the counts is complete. An arena that asks is sparse while it has
-// something free and resident, at least 1/PM_THP_SPARSE of what is in use.
+// Is an arena that asks sparse? While it has something free and resident, or due to be purged inside: at
+// least 1/PM_THP_SPARSE of what is in use.
+PM_INLINE bool pm_thp_is_sparse(const struct pm_thp_arena *thp) {
+    const uint32_t idle = thp->free + thp->due;
+    return thp->asks && idle != 0 && idle * PM_THP_SPARSE >= thp->used - thp->due;
+}
+
+// To be called when a change of the counts is complete.
 PM_INLINE void pm_thp_update(struct pm_thp_arena *thp, struct pm_list *sparse) {
     const bool was = thp->sparse.next != NULL;
-    const bool is = thp->asks && thp->free != 0 && thp->free * PM_THP_SPARSE >= thp->used;
+    const bool is = pm_thp_is_sparse(thp);
     if (PM_UNLIKELY(is != was)) {
         if (is) {
             thp->sparse_at = pm_clock_last();

@@ -216,7 +216,7 @@ PM_NOINLINE void pm_free_miss(void *at) {
 PM_NOINLINE void pm_free_emptied(struct pm_pool *pool, void *at) {
     pm_thread.heap->in_miss = true;
     pm_signal_fence();
-    const bool emptied = pm_heap_pool_emptied(pool);
+    const bool emptied = pm_heap_pool_emptied(pm_thread.heap, pool);
     leave();
     if (PM_UNLIKELY(!emptied)) {
         pm_misuse("free", at, PM_DOUBLE_FREE);

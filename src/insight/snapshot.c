@@ -43,18 +43,6 @@ static bool each(struct walk *walk, const struct pm_list *head, size_t link_offs
     return true;
 }
 
-// Bytes purged inside of free blocks: at most `free`, since the header was read while it changes.
-static size_t count_purged(const struct pm_pool *pool, unsigned state, size_t free) {
-    size_t bytes = 0;
-    const bool waits = state == PM_POOL_LISTED || state == PM_POOL_ABANDONED;
-    for (uint64_t left = waits ? pool->inner.purged : 0; left != 0; left &= left - 1) {
-        // Of the copy, which stands elsewhere: what matters is that pools start at pages.
-        uintptr_t start, end;
-        bytes += pm_inner_pages(pool, pm_lowest_bit(left), &start, &end) ? end - start : 0;
-    }
-    return pm_min(bytes, free);
-}
-
 static void count_pool(struct walk *walk, const struct pm_pool *pool, size_t bytes) {
     struct pm_balance *const balance = &walk->snapshot->balance;
     const unsigned state = pool->shared.state;
@@ -73,7 +61,8 @@ static void count_pool(struct walk *walk, const struct pm_pool *pool, size_t byt
     const size_t used = pool->owned.used > others ? pool->owned.used - others : 0;
     const size_t live = pm_min(used, carved / size);
     balance->blocks_in_use += live * size;
-    const size_t purged = count_purged(pool, state, carved - live * size);
+    // The header was read while it changes.
+    const size_t purged = pm_min(pm_inner_bytes(pool), carved - live * size);
     balance->blocks_free += carved - live * size - purged;
     balance->blocks_purged += purged;
     balance->never_carved += end - carved;

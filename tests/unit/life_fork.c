@@ -52,7 +52,7 @@ static unsigned busy;  // threads that the process had at its fork
 
 // A thread that ended in the middle of a fast path has lost a block; nothing else may be wrong.
 static void audit_child(void) {
-    static const char lost[] = "carved = on the list + used";
+    static const char lost[] = "carved = on the list + put away + used";
     unit_capture();
     const size_t faults = pm_audit();
     const char *line = unit_captured();
