@@ -142,7 +142,7 @@ static void audit_pool(struct audit *audit, const struct pm_arenas *arenas,
 }
 
 static void audit_bins(struct audit *audit, const struct pm_heap *heap) {
-    size_t all = 0, bytes = 0, rest = 0;
+    size_t all = 0, bytes = 0, rest = 0, guests = 0;
     for (unsigned class = 0; class < PM_CLASS_COUNT; class ++) {
         uint32_t listed = 0;
         PM_LIST_EACH(link, &heap->bin[class]) {
@@ -150,11 +150,16 @@ static void audit_bins(struct audit *audit, const struct pm_heap *heap) {
             bytes += PM_POOL_BYTES(pm_class_pool_bits((pm_class) class));
         }
         all += listed;
+        const struct pm_pool *const pool = heap->lane[pm_classes[class].lane];
+        guests += pool != PM_NO_POOL && pool->shared.class != class;
+        check(audit, pool == PM_NO_POOL || pool->shared.state == PM_POOL_CURRENT,
+              "what is in a lane is CURRENT", heap);
         check(audit, listed == heap->listed[class], "listed = pools in the bin", heap);
     }
     PM_LIST_EACH(link, &heap->rest) {
         rest++;
     }
+    check(audit, guests == heap->guests, "guests = classes whose lanes hold another's pool", heap);
     check(audit, rest == all, "all listed pools are on one list, too", heap);
     check(audit, bytes == heap->listed_bytes, "listed_bytes = bytes of the listed pools", heap);
 }

@@ -40,6 +40,9 @@
 #define PM_ARENA_POOLS(bits) ((size_t)1 << (PM_SLOT_BITS - (bits)))
 #define PM_ARENA_POOLS_MAX   PM_ARENA_POOLS(PM_SMALL_POOL_BITS)
 
+// Classes up to this may be guests in the pool of a larger one.
+#define PM_GUEST_MAX 1024
+
 // Run arenas, of two kinds: page runs of whole units, up to about half an arena.
 #define PM_ARENA_UNITS         ((size_t)256)
 #define PM_RUN_UNITS_MAX       ((PM_ARENA_UNITS - 1) / 2)

@@ -18,14 +18,14 @@
 #include "core/run.h"
 #include "os/os.h"
 
-static uintptr_t pool_block(pm_class class) {
+static uintptr_t pool_block(pm_class class, bool exact) {
     uintptr_t damaged = 0, block;
     struct pm_heap *const heap = pm_thread.heap;
     if (PM_LIKELY(heap != PM_HEAP_ENDED)) {
-        block = pm_heap_malloc(heap, class, &damaged);
+        block = pm_heap_malloc(heap, class, exact, &damaged);
     } else {
         pm_lock(&pm_ended_lock);
-        block = pm_heap_malloc(&pm_ended_heap, class, &damaged);
+        block = pm_heap_malloc(&pm_ended_heap, class, exact, &damaged);
         pm_unlock(&pm_ended_lock);
     }
     if (PM_UNLIKELY(damaged != 0)) {
@@ -53,7 +53,7 @@ static bool reclaim(void) {
 }
 
 static void *any_block(size_t n, bool *clean) {
-    return n <= PM_MEDIUM_MAX ? (void *)pool_block(pm_class_of(n))
+    return n <= PM_MEDIUM_MAX ? (void *)pool_block(pm_class_of(n), false)
                               : large_block(n, PM_BLOCK_ALIGN, clean);
 }
 
@@ -73,7 +73,7 @@ static void *default_malloc(size_t n, bool zero) {
 
 static void *any_aligned(size_t align, size_t n) {
     bool clean = false;
-    return pm_class_can_align(align, n) ? (void *)pool_block(pm_class_aligned(align, n))
+    return pm_class_can_align(align, n) ? (void *)pool_block(pm_class_aligned(align, n), true)
                                         : large_block(n, align, &clean);
 }
 

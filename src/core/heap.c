@@ -29,8 +29,29 @@ static void set_lanes(struct pm_heap *heap, pm_class class, struct pm_pool *pool
     }
 }
 
-static struct pm_pool *current_of(const struct pm_heap *heap, pm_class class) {
+// What the lanes of a class hold: its current pool, or its host's, or PM_NO_POOL.
+static struct pm_pool *lane_of(const struct pm_heap *heap, pm_class class) {
     return pm_get(&heap->lane[pm_classes[class].lane]);
+}
+
+static bool is_guest(const struct pm_heap *heap, pm_class class) {
+    const struct pm_pool *const pool = lane_of(heap, class);
+    return pool != PM_NO_POOL && pool->shared.class != class;
+}
+
+static struct pm_pool *current_of(const struct pm_heap *heap, pm_class class) {
+    return is_guest(heap, class) ? PM_NO_POOL : lane_of(heap, class);
+}
+
+// Takes a current pool out of all lanes, also those of guests.
+static void clear_lanes(struct pm_heap *heap, const struct pm_pool *pool) {
+    set_lanes(heap, pool->shared.class, PM_NO_POOL);
+    for (pm_class class = 0; heap->guests != 0 && class < pool->shared.class; class ++) {
+        if (lane_of(heap, class) == pool) {
+            set_lanes(heap, class, PM_NO_POOL);
+            heap->guests--;
+        }
+    }
 }
 
 static void set_state(struct pm_pool *pool, enum pm_pool_state state) {
@@ -103,7 +124,25 @@ static void set_current(struct pm_heap *heap, struct pm_pool *pool) {
     set_state(pool, PM_POOL_CURRENT);
     pm_set(&pool->shared.home, heap);
     pm_add(&pool->owned.used, 1);
+    heap->guests -= is_guest(heap, pool->shared.class);
     set_lanes(heap, pool->shared.class, pool);
+}
+
+// A class of which a heap needs few blocks costs it a page. So a class that has no pool takes its first blocks
+// from the current pool of a slightly larger one, as its guest, until that has none on its list.
+static struct pm_pool *host_of(struct pm_heap *heap, pm_class class) {
+    const size_t size = pm_classes[class].size, most = size + pm_max(size * 3 / 4, PM_BLOCK_ALIGN);
+    if (size > PM_GUEST_MAX || lane_of(heap, class) != PM_NO_POOL ||
+        !pm_list_empty(&heap->bin[class]) || pm_get(&pm_heaps.abandoned[class].count) != 0) {
+        return NULL;
+    }
+    for (pm_class larger = class + 1; pm_classes[larger].size <= most; larger++) {
+        struct pm_pool *const pool = current_of(heap, larger);
+        if (pool != PM_NO_POOL && pm_get(&pool->owned.list) != 0) {
+            return pool;
+        }
+    }
+    return NULL;
 }
 
 // Both under the heap's lock.
@@ -195,28 +234,33 @@ static void unlist_abandoned(struct pm_pool *pool) {
     pm_add(&abandoned_of(pool)->count, -1);
 }
 
-// ABANDONED -> the heap's, off its list.
-static struct pm_pool *take_abandoned(struct pm_heap *heap, pm_class class) {
+// Takes an ABANDONED pool off its list, nobody's as yet but owned by the caller.
+static struct pm_pool *claim_abandoned(pm_class class) {
     struct pm_abandoned *const abandoned = &pm_heaps.abandoned[class];
     if (pm_get(&abandoned->count) == 0) {
         return NULL;
     }
-    struct pm_pool *taken = NULL;
+    struct pm_pool *claimed = NULL;
     pm_lock(&abandoned->lock);
     PM_LIST_EACH(link, &abandoned->pools) {
         uint64_t remote = pm_get(&pool_of_link(link)->remote.word);
         // A pool that a free has claimed is taken off the list by that free.
-        while (!(remote & PM_REMOTE_OWNED) && taken == NULL) {
+        while (!(remote & PM_REMOTE_OWNED) && claimed == NULL) {
             if (claim(pool_of_link(link), &remote)) {
-                taken = pool_of_link(link);
-                unlist_abandoned(taken);
+                claimed = pool_of_link(link);
+                unlist_abandoned(claimed);
             }
         }
-        if (taken != NULL) {
+        if (claimed != NULL) {
             break;
         }
     }
     pm_unlock(&abandoned->lock);
+    return claimed;
+}
+
+static struct pm_pool *take_abandoned(struct pm_heap *heap, pm_class class) {
+    struct pm_pool *const taken = claim_abandoned(class);
     if (taken != NULL) {
         pm_set(&taken->shared.owner, heap);
     }
@@ -231,7 +275,7 @@ static bool replenish(struct pm_heap *heap, struct pm_pool *pool) {
     if (pool->owned.list == 0) {
         heap->inside_restored += pm_inner_restore(pool);
     }
-    return pool->owned.list != 0 || pm_pool_carve(pool);
+    return pool->owned.list != 0 || (!pm_inner_has_away(pool) && pm_pool_carve(pool));
 }
 
 // Looks at so many of the listed pools, each once at most, and purges inside where it is due. Returns
@@ -283,13 +327,22 @@ static void give_back_all_freed(struct pm_heap *heap) {
     }
 }
 
-// Makes a pool with a free block current; NULL without memory. Under the heap's lock.
-static struct pm_pool *refill(struct pm_heap *heap, pm_class class) {
+// Makes a pool with a free block current, or another's a host; NULL without memory. Under the heap's lock.
+static struct pm_pool *refill(struct pm_heap *heap, pm_class class, bool exact) {
     give_back_all_freed(heap);
+    struct pm_pool *const host = exact ? NULL : host_of(heap, class);
+    if (host != NULL) {
+        set_lanes(heap, class, host);
+        heap->guests++;
+        return host;
+    }
     struct pm_pool *pool = current_of(heap, class);
     while (pool == PM_NO_POOL || !replenish(heap, pool)) {
-        if (pool != PM_NO_POOL && !detach(heap, pool)) {
-            continue;
+        if (pool != PM_NO_POOL) {
+            if (!detach(heap, pool)) {
+                continue;
+            }
+            clear_lanes(heap, pool);
         }
         pool = pick_listed(heap, class, false);
         if (pool == NULL) {
@@ -303,7 +356,6 @@ static struct pm_pool *refill(struct pm_heap *heap, pm_class class) {
             pool = pick_listed(heap, class, true);
         }
         if (pool == NULL) {
-            set_lanes(heap, class, PM_NO_POOL);
             return NULL;
         }
         set_current(heap, pool);
@@ -311,14 +363,14 @@ static struct pm_pool *refill(struct pm_heap *heap, pm_class class) {
     return pool;
 }
 
-uintptr_t pm_heap_malloc(struct pm_heap *heap, pm_class class, uintptr_t *damaged) {
+uintptr_t pm_heap_malloc(struct pm_heap *heap, pm_class class, bool exact, uintptr_t *damaged) {
     const unsigned bits = pm_class_pool_bits(class);
     struct pm_pool *pool = current_of(heap, class);
     uintptr_t block = pm_pool_pop(pool, bits);
     if (PM_LIKELY(block == 0 && pool->owned.list == 0)) {
         pm_lock(&heap->lock);
         pm_add(&heap->misses, 1);
-        pool = refill(heap, class);
+        pool = refill(heap, class, exact);
         pm_unlock(&heap->lock);
         if (pool == NULL) {
             return 0;
@@ -617,12 +669,13 @@ static struct pm_pool *drop_current(struct pm_heap *heap, pm_class class) {
     if (pool == PM_NO_POOL) {
         return NULL;
     }
-    set_lanes(heap, class, PM_NO_POOL);
+    clear_lanes(heap, pool);
     pm_add(&pool->owned.used, -1);
     return pool;
 }
 
 size_t pm_heap_trim(struct pm_heap *heap, bool all) {
+    size_t bytes = 0;
     pm_lock(&heap->lock);
     for (unsigned class = 0; class < PM_CLASS_COUNT; class ++) {
         struct pm_pool *const pool = current_of(heap, (pm_class) class);
@@ -630,19 +683,22 @@ size_t pm_heap_trim(struct pm_heap *heap, bool all) {
             drop_current(heap, (pm_class) class);
             collect(pool);
             pm_arena_give_back(pool);
+        } else if (pool != PM_NO_POOL && pm_inner_is_due(pool, all)) {
+            bytes += pm_inner_purge(pool);
         }
         give_back_freed(heap, (pm_class) class);
     }
     heap->inside_purged /= 2;
     heap->inside_restored /= 2;
-    const size_t bytes = purge_inside(heap, all ? SIZE_MAX : PM_INNER_POOLS, all);
+    bytes += purge_inside(heap, all ? SIZE_MAX : PM_INNER_POOLS, all);
     pm_unlock(&heap->lock);
     return bytes;
 }
 
-// Pools of a heap that are hidden from its thread, for now: those without a block in use, current ones
-// out of their lanes and listed ones off their bins; and listed ones that are due to be purged inside,
-// which seem to be nobody's, so that what is freed goes to their remote lists. Under the heap's lock.
+// Pools of a heap that are hidden from its thread, for now: those without a block in use, and those that
+// are due to be purged inside. Current ones are out of their lanes, listed ones without blocks off their
+// bins; those with blocks seem to be nobody's, so that what is freed goes to their remote lists. Under the
+// heap's lock.
 struct hidden {
     struct pm_pool *current[PM_CLASS_COUNT];
     unsigned count;
@@ -684,8 +740,9 @@ static void hide(struct pm_heap *heap, bool all, struct hidden *hidden) {
     pm_list_init(&hidden->due);
     for (unsigned class = 0; class < PM_CLASS_COUNT; class ++) {
         struct pm_pool *const pool = current_of(heap, (pm_class) class);
-        if (pool != PM_NO_POOL && is_spare(pool)) {
-            set_lanes(heap, (pm_class) class, PM_NO_POOL);
+        if (pool != PM_NO_POOL && (is_spare(pool) || pm_inner_is_due(pool, all))) {
+            clear_lanes(heap, pool);
+            pm_set(&pool->shared.owner, PM_OWNER_NOBODY);
             hidden->current[hidden->count++] = pool;
         }
         hide_freed(heap, (pm_class) class, hidden);
@@ -697,7 +754,7 @@ static bool hides_any(const struct hidden *hidden) {
     return hidden->count != 0 || !pm_list_empty(&hidden->freed) || !pm_list_empty(&hidden->due);
 }
 
-// Purges inside of the pools that are due, when the thread is outside, and gives them back to the heap.
+// Purges inside of the listed pools that are due, when the thread is outside, and gives them back to the heap.
 static size_t settle_due(struct pm_heap *heap, struct hidden *hidden, bool outside) {
     size_t bytes = 0;
     PM_LIST_EACH(link, &hidden->due) {
@@ -723,6 +780,7 @@ static size_t settle_due(struct pm_heap *heap, struct hidden *hidden, bool outsi
 // When the thread is outside: CURRENT, LISTED -> FREE, and purges inside. Else all is put back where it
 // was. Returns bytes purged inside.
 static size_t settle(struct pm_heap *heap, struct hidden *hidden, bool outside) {
+    size_t bytes = 0;
     for (unsigned i = 0; i < hidden->count; i++) {
         struct pm_pool *const pool = hidden->current[i];
         if (outside && is_spare(pool)) {
@@ -730,6 +788,8 @@ static size_t settle(struct pm_heap *heap, struct hidden *hidden, bool outside) 
             collect(pool);
             pm_arena_give_back(pool);
         } else {
+            bytes += outside ? pm_inner_purge(pool) : 0;
+            pm_set(&pool->shared.owner, heap);
             set_lanes(heap, pool->shared.class, pool);
         }
     }
@@ -744,7 +804,7 @@ static size_t settle(struct pm_heap *heap, struct hidden *hidden, bool outside) 
             tell_freed(heap, pool->shared.class);
         }
     }
-    return settle_due(heap, hidden, outside);
+    return bytes + settle_due(heap, hidden, outside);
 }
 
 // Is the thread outside of the library, and all that it did there visible? A thread marks itself
@@ -781,6 +841,23 @@ void pm_heap_purge_inside(struct pm_heap *heap, size_t grown) {
     pm_unlock(&heap->lock);
 }
 
+// Purges inside of the abandoned pools of a class, as of listed ones.
+static size_t purge_abandoned(pm_class class, bool all) {
+    const size_t count = pm_get(&pm_heaps.abandoned[class].count);
+    size_t bytes = 0;
+    for (size_t looks = all ? count : pm_min(count, PM_INNER_POOLS); looks != 0; looks--) {
+        struct pm_pool *const pool = claim_abandoned(class);
+        if (pool == NULL) {
+            break;
+        }
+        if (pm_inner_is_due(pool, all)) {
+            bytes += pm_inner_purge(pool);
+        }
+        abandon(pool);
+    }
+    return bytes;
+}
+
 size_t pm_heaps_reclaim(bool all) {
     size_t bytes = 0;
     pm_lock(&pm_heaps.lock);
@@ -793,6 +870,9 @@ size_t pm_heaps_reclaim(bool all) {
         bytes += reclaim(pm_heaps.looked_at, all);
     }
     pm_unlock(&pm_heaps.lock);
+    for (unsigned class = 0; class < PM_CLASS_COUNT; class ++) {
+        bytes += purge_abandoned((pm_class) class, all);
+    }
     return bytes;
 }
 

@@ -20,6 +20,7 @@
 struct pm_heap {
     struct pm_pool *lane[PM_LANE_COUNT]; // current pools; PM_NO_POOL where there is none
     struct pm_lock lock;
+    uint32_t guests;                    // classes whose lanes hold another's; under `lock`
     struct pm_list bin[PM_CLASS_COUNT]; // pools with room, longest waiting first; under `lock`
     uint32_t listed[PM_CLASS_COUNT];    // pools in the bin; likewise
     struct pm_list rest;                // all of them, looked at longest ago first; likewise
@@ -83,12 +84,14 @@ size_t pm_heap_trim(struct pm_heap *heap, bool all);
 void pm_heap_purge_inside(struct pm_heap *heap, size_t grown);
 
 // The same for other heaps, of threads that are outside the library, as those that sleep are: of
-// PM_RECLAIM_HEAPS heaps what rests, or of all heaps everything. The caller holds no lock.
+// PM_RECLAIM_HEAPS heaps what rests, or of all heaps everything; and for abandoned pools. The caller
+// holds no lock.
 size_t pm_heaps_reclaim(bool all);
 
-// A block of the class, after the fast path found none; 0 without memory. The caller uses the heap.
-// `*damaged` is set to the free block whose link was overwritten, where that is found.
-uintptr_t pm_heap_malloc(struct pm_heap *heap, pm_class class, uintptr_t *damaged);
+// A block of the class, or of a larger one unless it must be `exact`, after the fast path found none;
+// 0 without memory. The caller uses the heap. `*damaged` is set to the free block whose link was
+// overwritten, where that is found.
+uintptr_t pm_heap_malloc(struct pm_heap *heap, pm_class class, bool exact, uintptr_t *damaged);
 
 // Frees a block of a pool arena, by a thread that uses `heap`. Anything but PM_DONE changed
 // nothing.

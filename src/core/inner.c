@@ -90,15 +90,20 @@ static bool is_in_huge_page(const struct pm_pool *pool) {
             pm_pool_base(pool) - (uintptr_t)arena >= PM_HUGE_PAGE_BYTES);
 }
 
+static bool is_current(const struct pm_pool *pool) {
+    return pm_get(&pool->shared.state) == PM_POOL_CURRENT;
+}
+
 bool pm_inner_is_due(struct pm_pool *pool, bool all) {
     struct pm_pool_inner *const inner = &pool->inner;
     const uint64_t remote = pm_get(&pool->remote.word) >> PM_REMOTE_COUNT_SHIFT;
-    const uint32_t in_use = pm_get(&pool->owned.used) - (uint32_t)remote;
+    const uint32_t in_use = pm_get(&pool->owned.used) - (uint32_t)remote - is_current(pool);
     pm_set(&inner->looks, inner->seen_used == in_use ? inner->looks + 1 : 0);
     pm_set(&inner->seen_used, in_use);
     // Each block in use keeps its pages, so many at least.
     const size_t kept = in_use * pm_max(block_size(pool), pm_os_page_size());
-    const bool is_sparse = kept < pool->owned.end - pool->owned.end / PM_INNER_SHARE;
+    const size_t carved = pm_get(&pool->shared.carved);
+    const bool is_sparse = kept < carved - carved / PM_INNER_SHARE;
     const bool due = all || (is_sparse && inner->looks == PM_INNER_REST);
     if (PM_UNLIKELY(due) && is_in_huge_page(pool)) {
         pm_arena_mark_due(pool);
@@ -130,7 +135,8 @@ static size_t add_list(struct blocks *free, const struct pm_pool *pool, uintptr_
 
 // The blocks that are free while the remote word is `remote`. False when a list is damaged.
 static bool find_free(struct blocks *free, const struct pm_pool *pool, uint64_t remote) {
-    const size_t listed = carved_blocks(pool) - pool->owned.used - pool->inner.away;
+    const size_t listed =
+        carved_blocks(pool) - (pool->owned.used - is_current(pool)) - pool->inner.away;
     const size_t pushed = remote >> PM_REMOTE_COUNT_SHIFT;
     if (add_list(free, pool, pool->owned.list) != listed ||
         add_list(free, pool, remote & PM_REMOTE_LIST_MASK) != pushed) {

@@ -24,6 +24,7 @@
 //     LISTED -> CURRENT          set_current
 //     CURRENT, LISTED -> ABANDONED   abandon: the heap ended
 //     ABANDONED -> CURRENT       take_abandoned: a miss of any heap
+//     ABANDONED -> ABANDONED, FREE   purge_abandoned, which owns it for a moment
 //     LISTED, ABANDONED, FULL -> FREE  the last block was freed
 //     CURRENT -> FREE            pm_heap_trim, pm_heaps_reclaim, abandon: no block was handed out
 //     UNUSED -> PURGING          core/arena.c: huge pages have made it resident

@@ -15,18 +15,23 @@
 #include "core/thp.h"
 #include "os/os.h"
 
+// Apart, for programs without large blocks: pages that are not touched.
+static struct pm_list fit_lists[PM_RUNS_COUNT][PM_ARENA_UNITS];
+
 struct pm_runs pm_runs[PM_RUNS_COUNT] = {
     [PM_RUNS_SMALL] =
         {
             .lock = PM_LOCK_INIT(PM_RANK_RUNS),
             .unit_bits = PM_RUN_UNIT_BITS,
             .slot_kind = PM_SLOT_RUNS,
+            .fit = fit_lists[PM_RUNS_SMALL],
         },
     [PM_RUNS_LARGE] =
         {
             .lock = PM_LOCK_INIT(PM_RANK_RUNS),
             .unit_bits = PM_LARGE_RUN_UNIT_BITS,
             .slot_kind = PM_SLOT_LARGE_RUNS,
+            .fit = fit_lists[PM_RUNS_LARGE],
         },
 };
 
@@ -35,9 +40,6 @@ void pm_runs_start(void) {
         pm_list_init(&pm_runs[kind].every);
         pm_list_init(&pm_runs[kind].age);
         pm_list_init(&pm_runs[kind].sparse);
-        for (size_t i = 0; i < PM_ARENA_UNITS; i++) {
-            pm_list_init(&pm_runs[kind].fit[i]);
-        }
     }
 }
 
@@ -114,6 +116,10 @@ static size_t count_purgeable(const struct pm_runs *runs, const struct pm_run_ar
     return first < end ? count_dirty(arena, first, end - first) : 0;
 }
 
+static bool has_free(const struct pm_runs *runs, size_t units) {
+    return (runs->filled[units / 64] >> (units % 64) & 1) != 0;
+}
+
 // Puts a free run that has no free neighbour on the lists; `resident` is its count of dirty units.
 // The units' states are FREE already.
 static void list_free(struct pm_runs *runs, struct pm_run_arena *arena, size_t unit, size_t count,
@@ -124,8 +130,11 @@ static void list_free(struct pm_runs *runs, struct pm_run_arena *arena, size_t u
     PM_ASSERT(resident == count_dirty(arena, unit, count));
     run->resident = (uint32_t)resident;
     run->purgeable = (uint32_t)count_purgeable(runs, arena, unit, count, resident);
+    if (!has_free(runs, count)) {
+        pm_list_init(&runs->fit[count]);
+        runs->filled[count / 64] |= UINT64_C(1) << (count % 64);
+    }
     pm_list_push_front(&runs->fit[count], &run->fit);
-    runs->filled[count / 64] |= UINT64_C(1) << (count % 64);
     if (run->purgeable != 0) {
         pm_list_push_front(&runs->age, &run->age);
     }

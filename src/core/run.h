@@ -56,13 +56,13 @@ struct pm_run_arena {
 
 _Static_assert(sizeof(struct pm_run_arena) <= (size_t)1 << PM_RUN_UNIT_BITS, "it fits unit 0");
 
-// The run arenas of one kind; every field but the first three under `lock`.
+// The run arenas of one kind; `unit_bits`, `slot_kind` and `fit` never change, the rest is under `lock`.
 struct pm_runs {
     struct pm_lock lock;
     uint32_t unit_bits;
     uint32_t slot_kind; // enum pm_slot_kind
     struct pm_list every;
-    struct pm_list fit[PM_ARENA_UNITS];   // free runs by length; [0] unused
+    struct pm_list *fit;                  // free runs by length; set up where `filled` says so
     uint64_t filled[PM_ARENA_UNITS / 64]; // lengths that have one
     struct pm_list age;                   // purgeable free runs, last freed first
     struct pm_list sparse;                // sparse arenas, the latest first

@@ -330,7 +330,13 @@ static void *aligned(size_t align, size_t n) {
     if (PM_LIKELY(sum <= PM_SMALL_MAX && n != 0)) {
         at = pm_fast_pop(pm_classes[pm_class_aligned(align, n)].lane, PM_SMALL_POOL_BITS);
         if (PM_LIKELY(at != NULL)) {
-            return at;
+            if (PM_LIKELY(((uintptr_t)at & (align - 1)) == 0)) {
+                return at;
+            }
+            // The class is a guest, and its host's blocks lie elsewhere.
+            if (!pm_fast_free(at)) {
+                pm_free_miss(at);
+            }
         }
     }
     switch (enter()) {

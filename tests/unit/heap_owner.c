@@ -178,7 +178,7 @@ TEST(a_damaged_link_of_a_remote_free_is_not_lost) {
     struct pm_heap *const heap = pm_heap_open();
     uintptr_t damaged = 0;
     for (unsigned i = 0; i < POOL_BLOCKS && damaged == 0; i++) {
-        const uintptr_t block = pm_heap_malloc(heap, pm_class_of(BLOCK), &damaged);
+        const uintptr_t block = pm_heap_malloc(heap, pm_class_of(BLOCK), true, &damaged);
         CHECK(damaged != 0 || block != 0);
         if (damaged == 0 && pm_pool_of((void *)block, PM_SMALL_POOL_BITS) != pool) {
             break;

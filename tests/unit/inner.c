@@ -363,6 +363,85 @@ TEST(purging_in_vain_ends) {
     CHECK(fake_count(FAKE_PURGE) == calls);
 }
 
+TEST(current_pools_are_purged_too) {
+    enum { COUNT = 500 };
+    for (unsigned i = 0; i < COUNT; i++) {
+        held[i] = unit_take(64);
+    }
+    const struct pm_pool *const pool = pool_of(held[0]);
+    free_all_but(COUNT, 0);
+    CHECK(look(ENOUGH) != 0);
+    // The page that is carved in part stays.
+    CHECK(pool->shared.state == PM_POOL_CURRENT && resident_pages(pool) <= 2);
+    AUDIT();
+    for (unsigned i = 1; i < COUNT; i++) {
+        held[i] = unit_take(64);
+        CHECK(pool_of(held[i]) == pool);
+    }
+    AUDIT();
+}
+
+// Holds one block of a pool, the first of `held`, when it ends or sleeps.
+static void leave_a_block(void *unused) {
+    enum { COUNT = 500 };
+    (void)unused;
+    for (unsigned i = 0; i < COUNT; i++) {
+        held[i] = unit_take(64);
+    }
+    free_all_but(COUNT, 0);
+}
+
+TEST(pools_of_ended_threads_are_purged_too) {
+    unit_in_thread(leave_a_block, NULL);
+    const struct pm_pool *const pool = pool_of(held[0]);
+    CHECK(pool->shared.state == PM_POOL_ABANDONED);
+    CHECK(pm_heaps_reclaim(true) != 0);
+    CHECK(pool->shared.state == PM_POOL_ABANDONED && resident_pages(pool) <= 2);
+    AUDIT();
+    for (unsigned i = 1; i < 500; i++) {
+        held[i] = unit_take(64);
+        CHECK(pool_of(held[i]) == pool);
+    }
+    AUDIT();
+    pm_free(held[0]);
+    AUDIT();
+}
+
+static pthread_barrier_t both;
+
+static void *sleep_over_a_block(void *unused) {
+    leave_a_block(NULL);
+    pthread_barrier_wait(&both);
+    pthread_barrier_wait(&both);
+    for (unsigned i = 1; i < 500; i++) {
+        held[i] = unit_take(64);
+        CHECK(pool_of(held[i]) == pool_of(held[0]));
+    }
+    pthread_barrier_wait(&both);
+    pthread_barrier_wait(&both);
+    return unused;
+}
+
+TEST(pools_of_sleeping_threads_are_purged_too) {
+    pthread_t thread;
+    if (UNIT_THREAD_SANITIZER) {
+        cr_skip_test("it can't see the barrier that this is about");
+    }
+    pm_free(pm_malloc(1));
+    CHECK(pthread_barrier_init(&both, NULL, 2) == 0);
+    CHECK(pthread_create(&thread, NULL, sleep_over_a_block, NULL) == 0);
+    pthread_barrier_wait(&both);
+    CHECK(pm_heaps_reclaim(true) != 0);
+    CHECK(resident_pages(pool_of(held[0])) <= 2);
+    AUDIT();
+    pthread_barrier_wait(&both);
+    pthread_barrier_wait(&both);
+    AUDIT();
+    pthread_barrier_wait(&both);
+    CHECK(pthread_join(thread, NULL) == 0);
+    AUDIT();
+}
+
 // Blocks of all sizes, taken and freed at random while pools are looked at.
 TEST(blocks_of_any_size_keep_their_contents) {
     enum { COUNT = 3000, STEPS = 40000 };

@@ -56,8 +56,9 @@ TEST(blocks_in_use_are_those_that_were_asked_for) {
     for (unsigned i = 0; i < COUNT; i++) {
         const size_t n = unit_below(unit_below(5) == 0 ? PM_MEDIUM_MAX + 1 : 600);
         blocks[i] = unit_take(n);
-        bytes += pm_classes[pm_class_of(n)].size;
-        count[pm_class_of(n)]++;
+        const size_t size = pm_malloc_usable_size(blocks[i]);
+        bytes += size;
+        count[pm_class_of(size)]++;
     }
     struct pm_snapshot snapshot = look();
     CHECK(snapshot.balance.blocks_in_use == bytes, "%zu of %zu", snapshot.balance.blocks_in_use, bytes);
