@@ -179,34 +179,23 @@ static bool unmap_arena(struct pm_arenas *arenas, struct pm_arena *arena) {
     return false;
 }
 
-// What to purge: resident bytes above `keep`, and what has been free for longer than the delay. An
-// arena that is wholly free goes as a whole, but for `spare` of them.
-struct surplus {
-    size_t keep, spare;
-    uint32_t now;
-    bool all; // whatever its age
-};
-
-static struct surplus surplus_now(struct pm_arenas *arenas, uint32_t now) {
+static struct pm_surplus surplus_now(struct pm_arenas *arenas, uint32_t now) {
     const size_t touched = pm_get(&arenas->touched), due = arenas->due << arenas->bits;
     const size_t keep = pm_keep_limit(&arenas->keep, touched - pm_min(due, touched), now);
-    return (struct surplus){ .keep = keep, .spare = 1, .now = now };
+    return (struct pm_surplus){ .keep = keep, .spare = 1, .now = now };
 }
 
-static bool is_old(uint32_t since, const struct surplus *surplus) {
-    return surplus->all || pm_clock_is_old(since, surplus->now);
-}
-
-static bool is_pool_surplus(const struct pm_arenas *arenas, const struct surplus *surplus) {
+static bool is_pool_surplus(const struct pm_arenas *arenas, const struct pm_surplus *surplus) {
     return !pm_list_empty(&arenas->resident) &&
            (arenas->resident_bytes > surplus->keep ||
-            is_old(PM_LIST_ENTRY(arenas->resident.prev, struct pm_pool, owned.link)->owned.freed_at,
-                   surplus));
+            pm_surplus_has_old(
+                surplus,
+                PM_LIST_ENTRY(arenas->resident.prev, struct pm_pool, owned.link)->owned.freed_at));
 }
 
 // The arena that leaves its huge pages; NULL when there is none.
 static struct pm_arena *sparse_surplus(const struct pm_arenas *arenas,
-                                       const struct surplus *surplus) {
+                                       const struct pm_surplus *surplus) {
     if (surplus->all && !pm_list_empty(&arenas->warm)) {
         return pm_arena_of(arenas->warm.prev);
     }
@@ -215,15 +204,15 @@ static struct pm_arena *sparse_surplus(const struct pm_arenas *arenas,
     }
     struct pm_arena *const arena = pm_arena_of(arenas->sparse.prev);
     const size_t idle = arenas->resident_bytes + (arenas->due << arenas->bits);
-    return idle > surplus->keep || is_old(arena->thp.sparse_at, surplus) ? arena : NULL;
+    return idle > surplus->keep || pm_surplus_has_old(surplus, arena->thp.sparse_at) ? arena : NULL;
 }
 
-static bool is_arena_surplus(const struct pm_arenas *arenas, const struct surplus *surplus) {
+static bool is_arena_surplus(const struct pm_arenas *arenas, const struct pm_surplus *surplus) {
     return arenas->empty > surplus->spare &&
            (arenas->resident_bytes == 0 || arenas->resident_bytes > surplus->keep);
 }
 
-static bool is_purge_due(const struct pm_arenas *arenas, const struct surplus *surplus) {
+static bool is_purge_due(const struct pm_arenas *arenas, const struct pm_surplus *surplus) {
     return is_pool_surplus(arenas, surplus) || is_arena_surplus(arenas, surplus) ||
            sparse_surplus(arenas, surplus) != NULL;
 }
@@ -275,7 +264,7 @@ static void leave_huge_pages(struct pm_arenas *arenas, struct pm_arena *arena,
     chosen->leaving = arena;
 }
 
-static void choose_purge(struct pm_arenas *arenas, const struct surplus *surplus,
+static void choose_purge(struct pm_arenas *arenas, const struct pm_surplus *surplus,
                          struct purge *chosen) {
     chosen->count = 0;
     chosen->arena = chosen->leaving = NULL;
@@ -338,7 +327,7 @@ static size_t purge_chosen(struct pm_arenas *arenas, const struct purge *chosen,
     return bytes;
 }
 
-static size_t purge(struct pm_arenas *arenas, struct surplus surplus) {
+static size_t purge(struct pm_arenas *arenas, struct pm_surplus surplus) {
     size_t bytes = 0, gained;
     struct purge chosen;
     do {
@@ -355,7 +344,7 @@ void pm_arenas_age(uint32_t now) {
     for (unsigned kind = 0; kind < PM_ARENAS_COUNT; kind++) {
         struct pm_arenas *const arenas = &pm_arenas[kind];
         pm_lock(&arenas->lock);
-        const struct surplus surplus = surplus_now(arenas, now);
+        const struct pm_surplus surplus = surplus_now(arenas, now);
         pm_unlock(&arenas->lock);
         purge(arenas, surplus);
     }
@@ -364,7 +353,7 @@ void pm_arenas_age(uint32_t now) {
 size_t pm_arenas_trim(void) {
     size_t bytes = 0;
     for (unsigned kind = 0; kind < PM_ARENAS_COUNT; kind++) {
-        bytes += purge(&pm_arenas[kind], (struct surplus){ .now = pm_clock(), .all = true });
+        bytes += purge(&pm_arenas[kind], (struct pm_surplus){ .now = pm_clock(), .all = true });
     }
     return bytes;
 }
@@ -483,7 +472,7 @@ void pm_arena_give_back(struct pm_pool *pool) {
     pm_inner_forget(pool);
     count_touched(arenas, -(size_t)pool->owned.touched);
     change_free(arenas, arena, arena->head.free | pool_bit(pool));
-    const struct surplus surplus = surplus_now(arenas, now);
+    const struct pm_surplus surplus = surplus_now(arenas, now);
     const bool due = is_purge_due(arenas, &surplus);
     pm_unlock(&arenas->lock);
     if (PM_UNLIKELY(due)) {
@@ -504,7 +493,8 @@ bool pm_pool_carve(struct pm_pool *pool) {
         stop = pm_min(touched, pm_round_up(start + PM_CARVE_RESIDENT_BYTES, page));
     }
     const size_t count = pm_max(pm_min(stop, end) - start, size) / size;
-    const size_t stop_touched = pm_max(touched, start + count * size), more = stop_touched - touched;
+    const size_t stop_touched = pm_max(touched, start + count * size),
+                 more = stop_touched - touched;
     // A pool that was just taken has room for one step at least.
     if (more != 0) {
         if (start != 0 && !pm_limit_allows(more)) {

@@ -14,6 +14,7 @@
 #ifndef PM_CORE_KEEP_H
 #define PM_CORE_KEEP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,6 +25,18 @@
 #include "config/options.h"
 #include "core/clock.h"
 #include "core/limit.h"
+
+// What to purge: free and resident memory above `keep`, in the units of its kind, and what has been free
+// for longer than the delay. An arena that is wholly free goes as a whole, but for `spare` of them.
+struct pm_surplus {
+    size_t keep, spare;
+    uint32_t now;
+    bool all; // whatever its age
+};
+
+PM_INLINE bool pm_surplus_has_old(const struct pm_surplus *surplus, uint32_t since) {
+    return surplus->all || pm_clock_is_old(since, surplus->now);
+}
 
 // Under the lock of the structure that it belongs to.
 struct pm_keep {

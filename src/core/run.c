@@ -112,7 +112,8 @@ static size_t count_purgeable(const struct pm_runs *runs, const struct pm_run_ar
     if (page_units == 1 || resident == 0) {
         return resident;
     }
-    const size_t first = pm_round_up(unit, page_units), end = pm_round_down(unit + count, page_units);
+    const size_t first = pm_round_up(unit, page_units),
+                 end = pm_round_down(unit + count, page_units);
     return first < end ? count_dirty(arena, first, end - first) : 0;
 }
 
@@ -293,13 +294,9 @@ static bool grow(struct pm_runs *runs, size_t room) {
     return grown || arena != NULL;
 }
 
-void *pm_run_malloc(struct pm_runs *runs, size_t n, size_t align, bool *clean) {
-    const size_t count = units_for(runs, n);
-    align = pm_max(align, (size_t)1 << runs->unit_bits);
+// The same, out of a new arena if need be.
+static void *take_or_grow(struct pm_runs *runs, size_t count, size_t align, bool *clean) {
     const size_t room = count + (align >> runs->unit_bits) - 1;
-    if (!pm_limit_allows(count << runs->unit_bits)) {
-        return NULL;
-    }
     void *at;
     do {
         at = take_run(runs, count, room, align, clean);
@@ -307,46 +304,41 @@ void *pm_run_malloc(struct pm_runs *runs, size_t n, size_t align, bool *clean) {
     return at;
 }
 
-void *pm_run_malloc_growing(struct pm_runs *runs, size_t n, bool *clean) {
+void *pm_run_malloc(struct pm_runs *runs, size_t n, size_t align, bool *clean) {
     const size_t count = units_for(runs, n);
-    void *const at =
-        pm_limit_allows(count << runs->unit_bits)
-            ? take_run(runs, count, 2 * count, (size_t)1 << runs->unit_bits, clean)
-            : NULL;
-    return at != NULL ? at : pm_run_malloc(runs, n, PM_BLOCK_ALIGN, clean);
+    align = pm_max(align, (size_t)1 << runs->unit_bits);
+    return pm_limit_allows(count << runs->unit_bits) ? take_or_grow(runs, count, align, clean)
+                                                     : NULL;
 }
 
-// What to purge: resident units above `keep`, and what has been free for longer than the delay. An
-// arena that is wholly free goes as a whole, but for `spare` of them.
-struct surplus {
-    size_t keep, spare;
-    uint32_t now;
-    bool all; // whatever its age
-};
+void *pm_run_malloc_growing(struct pm_runs *runs, size_t n, bool *clean) {
+    const size_t count = units_for(runs, n), align = (size_t)1 << runs->unit_bits;
+    if (!pm_limit_allows(count << runs->unit_bits)) {
+        return NULL;
+    }
+    void *const at = take_run(runs, count, 2 * count, align, clean);
+    return at != NULL ? at : take_or_grow(runs, count, align, clean);
+}
 
-static struct surplus surplus_now(struct pm_runs *runs, uint32_t now) {
+static struct pm_surplus surplus_now(struct pm_runs *runs, uint32_t now) {
     const size_t keep =
         pm_keep_limit(&runs->keep, runs->used_units << runs->unit_bits, now) >> runs->unit_bits;
-    return (struct surplus){ .keep = keep, .spare = 1, .now = now };
-}
-
-static bool is_old(uint32_t since, const struct surplus *surplus) {
-    return surplus->all || pm_clock_is_old(since, surplus->now);
+    return (struct pm_surplus){ .keep = keep, .spare = 1, .now = now };
 }
 
 static struct pm_run *oldest_run(const struct pm_runs *runs) {
     return pm_list_empty(&runs->age) ? NULL : PM_LIST_ENTRY(runs->age.prev, struct pm_run, age);
 }
 
-static bool is_run_surplus(const struct pm_runs *runs, const struct surplus *surplus) {
+static bool is_run_surplus(const struct pm_runs *runs, const struct pm_surplus *surplus) {
     const struct pm_run *const oldest = oldest_run(runs);
     return oldest != NULL &&
-           (runs->resident_units > surplus->keep || is_old(oldest->freed_at, surplus));
+           (runs->resident_units > surplus->keep || pm_surplus_has_old(surplus, oldest->freed_at));
 }
 
 // The arena that leaves its huge pages; NULL when there is none.
 static struct pm_run_arena *sparse_surplus(const struct pm_runs *runs,
-                                           const struct surplus *surplus) {
+                                           const struct pm_surplus *surplus) {
     if (surplus->all) {
         PM_LIST_EACH(link, &runs->every) {
             struct pm_run_arena *const arena = PM_LIST_ENTRY(link, struct pm_run_arena, every);
@@ -360,12 +352,12 @@ static struct pm_run_arena *sparse_surplus(const struct pm_runs *runs,
     }
     struct pm_run_arena *const arena =
         PM_LIST_ENTRY(runs->sparse.prev, struct pm_run_arena, thp.sparse);
-    return runs->resident_units > surplus->keep || is_old(arena->thp.sparse_at, surplus)
+    return runs->resident_units > surplus->keep || pm_surplus_has_old(surplus, arena->thp.sparse_at)
                ? arena
                : NULL;
 }
 
-static bool is_purge_due(const struct pm_runs *runs, const struct surplus *surplus) {
+static bool is_purge_due(const struct pm_runs *runs, const struct pm_surplus *surplus) {
     return is_run_surplus(runs, surplus) || sparse_surplus(runs, surplus) != NULL;
 }
 
@@ -397,7 +389,7 @@ static struct pm_run *leave_huge_pages(struct pm_runs *runs, struct pm_run_arena
     return last;
 }
 
-static struct purge choose_purge(struct pm_runs *runs, const struct surplus *surplus) {
+static struct purge choose_purge(struct pm_runs *runs, const struct pm_surplus *surplus) {
     struct purge chosen = { 0 };
     if (is_run_surplus(runs, surplus)) {
         chosen.run = oldest_run(runs);
@@ -417,7 +409,7 @@ static struct purge choose_purge(struct pm_runs *runs, const struct surplus *sur
     struct pm_run_arena *const arena = arena_of(runs, run);
     chosen.whole = run->units == PM_ARENA_UNITS - 1 && runs->empty > surplus->spare;
     chosen.units = chosen.whole ? run->resident
-                   : chosen.leaving || is_old(run->freed_at, surplus)
+                   : chosen.leaving || pm_surplus_has_old(surplus, run->freed_at)
                        ? run->purgeable
                        : pm_min(run->purgeable, runs->resident_units - surplus->keep);
     pm_keep_purged(&runs->keep, chosen.units << runs->unit_bits);
@@ -476,7 +468,7 @@ static bool purge_run(struct pm_runs *runs, struct pm_run *run, size_t units) {
     return purged;
 }
 
-static size_t purge(struct pm_runs *runs, struct surplus surplus) {
+static size_t purge(struct pm_runs *runs, struct pm_surplus surplus) {
     size_t bytes = 0;
     bool done;
     do {
@@ -495,7 +487,7 @@ static size_t purge(struct pm_runs *runs, struct surplus surplus) {
 
 static void age(struct pm_runs *runs, uint32_t now) {
     pm_lock(&runs->lock);
-    const struct surplus surplus = surplus_now(runs, now);
+    const struct pm_surplus surplus = surplus_now(runs, now);
     pm_unlock(&runs->lock);
     purge(runs, surplus);
 }
@@ -509,7 +501,7 @@ void pm_runs_age(uint32_t now) {
 size_t pm_runs_trim(void) {
     size_t bytes = 0;
     for (unsigned kind = 0; kind < PM_RUNS_COUNT; kind++) {
-        bytes += purge(&pm_runs[kind], (struct surplus){ .now = pm_clock(), .all = true });
+        bytes += purge(&pm_runs[kind], (struct pm_surplus){ .now = pm_clock(), .all = true });
     }
     return bytes;
 }
@@ -539,7 +531,7 @@ enum pm_verdict pm_run_free(struct pm_runs *runs, void *at) {
     const uint32_t now = pm_clock();
     pm_lock(&runs->lock);
     const enum pm_verdict verdict = prove(runs, at);
-    struct surplus surplus = { 0 };
+    struct pm_surplus surplus = { 0 };
     bool due = false;
     if (verdict == PM_DONE) {
         const size_t count = arena->run[unit].units;
