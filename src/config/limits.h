@@ -91,13 +91,14 @@
 // Listed pools are purged inside where at least 1/INNER_SHARE may be gained, when INNER_REST looks have found
 // the same number of blocks in use. INNER_LOOK are looked at when a heap takes another pool, or has more of
 // them than ever, if there are INNER_LEAST bytes of them, and while less than 1/INNER_VAIN of what was purged
-// was needed again; INNER_POOLS are looked at by age.
+// was needed again. INNER_POOLS are looked at by age; no more than INNER_BYTES are purged at once.
 #define PM_INNER_SHARE 4
 #define PM_INNER_REST  2
 #define PM_INNER_LOOK  8
 #define PM_INNER_LEAST ((size_t)4 << 20)
 #define PM_INNER_VAIN  4
 #define PM_INNER_POOLS ((size_t)4096)
+#define PM_INNER_BYTES ((size_t)16 << 20)
 
 // The background thread: its shortest sleep, and its stack.
 #define PM_BACKGROUND_LEAST_MS    ((size_t)100)

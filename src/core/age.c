@@ -41,7 +41,7 @@ void pm_age_all(uint32_t now) {
 static void keep_step(size_t grown) {
     static size_t seen_grown;
     size_t seen = pm_get(&seen_grown);
-    if (PM_UNLIKELY(grown - seen >= PM_KEEP_STEP) &&
+    if (PM_UNLIKELY((ptrdiff_t)(grown - seen) >= (ptrdiff_t)PM_KEEP_STEP) &&
         __atomic_compare_exchange_n(&seen_grown, &seen, grown, false, __ATOMIC_RELAXED,
                                     __ATOMIC_RELAXED)) {
         if (pm_thread.heap != PM_HEAP_ENDED) {
@@ -67,7 +67,16 @@ void pm_age(void) {
     }
 }
 
+static size_t trim_inside(void) {
+    return trim_own(true) + trim_ended(true) + pm_heaps_reclaim(true);
+}
+
 size_t pm_age_trim(void) {
-    const size_t inner = trim_own(true) + trim_ended(true) + pm_heaps_reclaim(true);
+    size_t inner = trim_inside();
+    // Arenas with much to be purged inside leave their huge pages first.
+    if (pm_arenas_have_due()) {
+        inner += pm_arenas_trim();
+        inner += trim_inside();
+    }
     return inner + pm_arenas_trim() + pm_runs_trim() + pm_huge_trim();
 }

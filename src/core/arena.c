@@ -98,21 +98,31 @@ static void change_free(struct pm_arenas *arenas, struct pm_arena *arena, uint64
 }
 
 static void change_due(struct pm_arenas *arenas, struct pm_arena *arena, uint64_t due) {
-    arenas->due -= arena->thp.due;
+    const size_t before = arena->thp.due;
     arena->head.due = due;
     arena->thp.due = pm_count_bits(due);
-    arenas->due += arena->thp.due;
+    pm_add(&arenas->due, arena->thp.due - before);
     pm_thp_update(&arena->thp, &arenas->sparse);
 }
 
-void pm_arena_mark_due(struct pm_pool *pool) {
+void pm_arena_mark_due(struct pm_pool *pool, bool due) {
     struct pm_arenas *const arenas = arenas_of(pool->shared.bits);
     struct pm_arena *const arena = pm_arena_of(pool);
     pm_lock(&arenas->lock);
     if (arena->thp.asks) {
-        change_due(arenas, arena, arena->head.due | pool_bit(pool));
+        const uint64_t others = arena->head.due & ~pool_bit(pool);
+        change_due(arenas, arena, due ? others | pool_bit(pool) : others);
     }
     pm_unlock(&arenas->lock);
+    pm_set(&pool->inner.is_marked, due);
+}
+
+bool pm_arenas_have_due(void) {
+    size_t due = 0;
+    for (unsigned kind = 0; kind < PM_ARENAS_COUNT; kind++) {
+        due += pm_get(&pm_arenas[kind].due);
+    }
+    return due != 0;
 }
 
 // Puts a free pool with resident pages on, or takes it off, the list that its arena has it on.
@@ -432,6 +442,7 @@ static void set_up(struct pm_pool *pool, pm_class class, unsigned bits) {
     pm_set(&shared->class, class);
     pm_set(&shared->divisor, pm_classes[class].divisor);
     pm_set(&pool->remote.word, PM_REMOTE_OWNED);
+    pm_set(&pool->inner.seen_used, PM_INNER_NEVER_LOOKED);
 }
 
 struct pm_pool *pm_arena_take(pm_class class, struct pm_heap *owner) {
@@ -465,7 +476,8 @@ void pm_arena_give_back(struct pm_pool *pool) {
     pm_lock(&arenas->lock);
     pm_set(&pool->shared.state, PM_POOL_FREE);
     list_resident(arenas, pool, now);
-    if (PM_UNLIKELY((arena->head.due & pool_bit(pool)) != 0)) {
+    if (PM_UNLIKELY(pool->inner.is_marked)) {
+        pm_set(&pool->inner.is_marked, false);
         change_due(arenas, arena, arena->head.due & ~pool_bit(pool));
     }
     pm_add(&arenas->taken, -1);

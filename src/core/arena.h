@@ -51,8 +51,12 @@ void pm_arena_give_back(struct pm_pool *pool);
 // So many bytes more of a pool that is not free may be resident; modulo SIZE_MAX + 1, so also fewer.
 void pm_arena_count_touched(const struct pm_pool *pool, size_t bytes);
 
-// The pool, not free, is to be purged inside, as soon as its arena does not ask for huge pages any more.
-void pm_arena_mark_due(struct pm_pool *pool);
+// The pool, not free, is to be purged inside, as soon as its arena does not ask for huge pages any more; or
+// not after all.
+void pm_arena_mark_due(struct pm_pool *pool, bool due);
+
+// Is there one?
+bool pm_arenas_have_due(void);
 
 // Makes more blocks of the pool and puts them on its list, which is empty: a page, or what is
 // resident. The caller owns the pool. False when the pool is carved to its end, or a limit is reached.

@@ -29,9 +29,9 @@ enum {
 typedef uint8_t pm_class;
 
 struct pm_class_info {
-    uint32_t size;    // bytes of a block
-    uint8_t lane;     // its first lane
-    uint8_t lanes;    // how many it has
+    uint32_t size; // bytes of a block
+    uint8_t lane;  // its first lane
+    uint8_t lanes; // how many it has
     // 2^64 / size, rounded down, plus 1. For offsets in a pool, modulo 2^64: offset * divisor <
     // divisor exactly when size divides the offset, and the products of multiples grow with them.
     uint64_t divisor;
@@ -57,10 +57,16 @@ PM_INLINE pm_class pm_class_of(size_t n) {
     return (pm_class)(lane < linear ? exact + (lane - exact - 1) / 4 : exact + 8 + lane - linear);
 }
 
+// The largest blocks that a class of `size` bytes may have as a guest (core/heap.c).
+PM_INLINE size_t pm_class_host_max(size_t size) {
+    return size + pm_max(size * 3 / 4, PM_BLOCK_ALIGN);
+}
+
 // May a block of `size` bytes in a pool go on as one of n? One that lost more than half of its
-// bytes is worth a copy.
+// bytes is worth a copy, unless it might get the like again.
 PM_INLINE bool pm_class_fits(size_t size, size_t n) {
-    return n <= size && (n > size / 2 || size == PM_BLOCK_ALIGN);
+    return n <= size &&
+           (n > size / 2 || size <= pm_class_host_max(pm_classes[pm_class_of(n)].size));
 }
 
 // Can a pool serve n bytes (not 0) at a multiple of align, a power of two?

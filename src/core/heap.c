@@ -12,6 +12,7 @@
 #include "base/bits.h"
 #include "core/arena.h"
 #include "core/inner.h"
+#include "core/limit.h"
 #include "core/meta.h"
 #include "os/os.h"
 
@@ -43,15 +44,24 @@ static struct pm_pool *current_of(const struct pm_heap *heap, pm_class class) {
     return is_guest(heap, class) ? PM_NO_POOL : lane_of(heap, class);
 }
 
-// Takes a current pool out of all lanes, also those of guests.
-static void clear_lanes(struct pm_heap *heap, const struct pm_pool *pool) {
-    set_lanes(heap, pool->shared.class, PM_NO_POOL);
+// Takes a current pool out of the lanes of its guests.
+static void clear_guests(struct pm_heap *heap, const struct pm_pool *pool) {
     for (pm_class class = 0; heap->guests != 0 && class < pool->shared.class; class ++) {
         if (lane_of(heap, class) == pool) {
             set_lanes(heap, class, PM_NO_POOL);
             heap->guests--;
         }
     }
+}
+
+// Takes a current pool out of all lanes.
+static void clear_lanes(struct pm_heap *heap, const struct pm_pool *pool) {
+    set_lanes(heap, pool->shared.class, PM_NO_POOL);
+    clear_guests(heap, pool);
+}
+
+static bool was_guest(const struct pm_heap *heap, pm_class class) {
+    return (heap->were_guests[class / 64] >> (class % 64) & 1) != 0;
 }
 
 static void set_state(struct pm_pool *pool, enum pm_pool_state state) {
@@ -121,6 +131,9 @@ static bool detach(struct pm_heap *heap, struct pm_pool *pool) {
 
 // -> CURRENT. The pool is owned by the heap and on no list.
 static void set_current(struct pm_heap *heap, struct pm_pool *pool) {
+    if (PM_UNLIKELY(pool->inner.is_marked)) {
+        pm_arena_mark_due(pool, false);
+    }
     set_state(pool, PM_POOL_CURRENT);
     pm_set(&pool->shared.home, heap);
     pm_add(&pool->owned.used, 1);
@@ -128,12 +141,13 @@ static void set_current(struct pm_heap *heap, struct pm_pool *pool) {
     set_lanes(heap, pool->shared.class, pool);
 }
 
-// A class of which a heap needs few blocks costs it a page. So a class that has no pool takes its first blocks
-// from the current pool of a slightly larger one, as its guest, until that has none on its list.
+// A class of which a heap needs few blocks costs it a page. So a class takes its first blocks from the
+// current pool of a slightly larger one, as its guest, until that has none on its list. Once only.
 static struct pm_pool *host_of(struct pm_heap *heap, pm_class class) {
-    const size_t size = pm_classes[class].size, most = size + pm_max(size * 3 / 4, PM_BLOCK_ALIGN);
-    if (size > PM_GUEST_MAX || lane_of(heap, class) != PM_NO_POOL ||
-        !pm_list_empty(&heap->bin[class]) || pm_get(&pm_heaps.abandoned[class].count) != 0) {
+    const size_t most = pm_class_host_max(pm_classes[class].size);
+    if (pm_classes[class].size > PM_GUEST_MAX || was_guest(heap, class) ||
+        lane_of(heap, class) != PM_NO_POOL || !pm_list_empty(&heap->bin[class]) ||
+        pm_get(&pm_heaps.abandoned[class].count) != 0) {
         return NULL;
     }
     for (pm_class larger = class + 1; pm_classes[larger].size <= most; larger++) {
@@ -273,6 +287,7 @@ static bool replenish(struct pm_heap *heap, struct pm_pool *pool) {
         collect(pool);
     }
     if (pool->owned.list == 0) {
+        clear_guests(heap, pool);
         heap->inside_restored += pm_inner_restore(pool);
     }
     return pool->owned.list != 0 || (!pm_inner_has_away(pool) && pm_pool_carve(pool));
@@ -283,7 +298,7 @@ static bool replenish(struct pm_heap *heap, struct pm_pool *pool) {
 static size_t purge_inside(struct pm_heap *heap, size_t looks, bool all) {
     const struct pm_list *const last = heap->rest.prev, *link = &heap->rest;
     size_t bytes = 0;
-    for (; looks != 0 && link != last; looks--) {
+    for (; looks != 0 && link != last && (all || bytes < PM_INNER_BYTES); looks--) {
         struct pm_pool *const pool = pool_of_rest(heap->rest.next);
         link = &pool->inner.rest;
         look_later(heap, pool);
@@ -334,6 +349,7 @@ static struct pm_pool *refill(struct pm_heap *heap, pm_class class, bool exact) 
     if (host != NULL) {
         set_lanes(heap, class, host);
         heap->guests++;
+        heap->were_guests[class / 64] |= UINT64_C(1) << (class % 64);
         return host;
     }
     struct pm_pool *pool = current_of(heap, class);
@@ -600,9 +616,12 @@ enum pm_verdict pm_heap_free(struct pm_heap *heap, void *at, unsigned bits) {
         if (last) {
             return pm_heap_pool_emptied(heap, pool) ? PM_DONE : PM_DOUBLE_FREE;
         }
-        // Every free of it takes this way, until all is back.
-        if (pm_get(&pool->shared.state) == PM_POOL_CURRENT) {
+        // Every free of it takes this way, until all is back. Where memory is limited that can wait.
+        if (pm_get(&pool->shared.state) == PM_POOL_CURRENT && pm_inner_has_away(pool) &&
+            !pm_limit_is_set()) {
+            pm_lock(&heap->lock);
             heap->inside_restored += pm_inner_restore(pool);
+            pm_unlock(&heap->lock);
         }
         return PM_DONE;
     }
@@ -620,7 +639,7 @@ static void init_heap(struct pm_heap *heap) {
     }
     pm_list_init(&heap->rest);
     pm_list_push_back(&pm_heaps.every, &heap->every);
-    pm_heaps.count++;
+    pm_add(&pm_heaps.count, 1);
 }
 
 void pm_heaps_start(void) {
@@ -722,7 +741,11 @@ static void hide_freed(struct pm_heap *heap, pm_class class, struct hidden *hidd
 
 static void hide_due(struct pm_heap *heap, bool all, struct hidden *hidden) {
     const struct pm_list *const last = heap->rest.prev, *link = &heap->rest;
-    for (size_t looks = all ? SIZE_MAX : PM_INNER_POOLS; looks != 0 && link != last; looks--) {
+    size_t bytes = 0; // at most
+    for (size_t looks = PM_INNER_POOLS; link != last; looks--) {
+        if (!all && (looks == 0 || bytes >= PM_INNER_BYTES)) {
+            break;
+        }
         struct pm_pool *const pool = pool_of_rest(heap->rest.next);
         link = &pool->inner.rest;
         look_later(heap, pool);
@@ -730,6 +753,7 @@ static void hide_due(struct pm_heap *heap, bool all, struct hidden *hidden) {
             pm_list_remove(&pool->inner.rest);
             pm_list_push_back(&hidden->due, &pool->inner.rest);
             pm_set(&pool->shared.owner, PM_OWNER_NOBODY);
+            bytes += PM_POOL_BYTES(pool->shared.bits);
         }
     }
 }
@@ -754,57 +778,65 @@ static bool hides_any(const struct hidden *hidden) {
     return hidden->count != 0 || !pm_list_empty(&hidden->freed) || !pm_list_empty(&hidden->due);
 }
 
-// Purges inside of the listed pools that are due, when the thread is outside, and gives them back to the heap.
-static size_t settle_due(struct pm_heap *heap, struct hidden *hidden, bool outside) {
+// Purges inside of the pools that keep blocks in use. The thread is outside.
+static size_t purge_hidden(const struct hidden *hidden) {
     size_t bytes = 0;
+    for (unsigned i = 0; i < hidden->count; i++) {
+        bytes += is_spare(hidden->current[i]) ? 0 : pm_inner_purge(hidden->current[i]);
+    }
     PM_LIST_EACH(link, &hidden->due) {
-        struct pm_pool *const pool = pool_of_rest(link);
-        if (outside) {
-            bytes += pm_inner_purge(pool);
-        }
-        pm_list_remove(link);
-        pm_list_push_back(&heap->rest, link);
-        pm_set(&pool->shared.owner, heap);
-        // Who freed its last block found nobody to tell.
-        if (outside && remote_count(pool) == pm_get(&pool->owned.used)) {
-            unlist_pool(heap, pool);
-            collect(pool);
-            pm_arena_give_back(pool);
-        } else {
-            tell_freed(heap, pool->shared.class);
-        }
+        bytes += pm_inner_purge(pool_of_rest(link));
+    }
+    // Who finds a pool to be the heap's again finds its list as it is now.
+    if (bytes != 0) {
+        pm_os_barrier();
     }
     return bytes;
 }
 
-// When the thread is outside: CURRENT, LISTED -> FREE, and purges inside. Else all is put back where it
-// was. Returns bytes purged inside.
+// CURRENT -> FREE without a block in use, when the thread is outside; else back into its lanes.
+static void settle_current(struct pm_heap *heap, struct pm_pool *pool, bool outside) {
+    if (outside && is_spare(pool)) {
+        pm_add(&pool->owned.used, -1);
+        collect(pool);
+        pm_arena_give_back(pool);
+    } else {
+        pm_set(&pool->shared.owner, heap);
+        set_lanes(heap, pool->shared.class, pool);
+    }
+}
+
+// LISTED -> FREE when others have freed all, and the thread is outside; else it is the heap's again, and from
+// then on the thread frees into it. Who freed its last block meanwhile found nobody to tell.
+static void settle_listed(struct pm_heap *heap, struct pm_pool *pool, bool outside) {
+    if (outside && remote_count(pool) == pm_get(&pool->owned.used)) {
+        unlist_pool(heap, pool);
+        collect(pool);
+        pm_arena_give_back(pool);
+    } else {
+        pm_set(&pool->shared.owner, heap);
+        tell_freed(heap, pool->shared.class);
+    }
+}
+
+// Returns bytes purged inside.
 static size_t settle(struct pm_heap *heap, struct hidden *hidden, bool outside) {
-    size_t bytes = 0;
+    const size_t bytes = outside ? purge_hidden(hidden) : 0;
     for (unsigned i = 0; i < hidden->count; i++) {
-        struct pm_pool *const pool = hidden->current[i];
-        if (outside && is_spare(pool)) {
-            pm_add(&pool->owned.used, -1);
-            collect(pool);
-            pm_arena_give_back(pool);
-        } else {
-            bytes += outside ? pm_inner_purge(pool) : 0;
-            pm_set(&pool->shared.owner, heap);
-            set_lanes(heap, pool->shared.class, pool);
-        }
+        settle_current(heap, hidden->current[i], outside);
     }
     PM_LIST_EACH(link, &hidden->freed) {
         struct pm_pool *const pool = pool_of_link(link);
         pm_list_remove(link);
-        if (outside) {
-            collect(pool);
-            pm_arena_give_back(pool);
-        } else {
-            list_pool(heap, pool);
-            tell_freed(heap, pool->shared.class);
-        }
+        list_pool(heap, pool);
+        settle_listed(heap, pool, outside);
     }
-    return bytes + settle_due(heap, hidden, outside);
+    PM_LIST_EACH(link, &hidden->due) {
+        pm_list_remove(link);
+        pm_list_push_back(&heap->rest, link);
+        settle_listed(heap, pool_of_rest(link), outside);
+    }
+    return bytes;
 }
 
 // Is the thread outside of the library, and all that it did there visible? A thread marks itself
@@ -837,7 +869,7 @@ static size_t reclaim(struct pm_heap *heap, bool all) {
 
 void pm_heap_purge_inside(struct pm_heap *heap, size_t grown) {
     pm_lock(&heap->lock);
-    purge_some_inside(heap, PM_INNER_LOOK * (grown >> PM_SMALL_POOL_BITS));
+    purge_some_inside(heap, pm_min(PM_INNER_POOLS, PM_INNER_LOOK * (grown >> PM_SMALL_POOL_BITS)));
     pm_unlock(&heap->lock);
 }
 
@@ -846,30 +878,42 @@ static size_t purge_abandoned(pm_class class, bool all) {
     const size_t count = pm_get(&pm_heaps.abandoned[class].count);
     size_t bytes = 0;
     for (size_t looks = all ? count : pm_min(count, PM_INNER_POOLS); looks != 0; looks--) {
+        // So that no fork finds the pool between two owners.
+        pm_lock(&pm_heaps.lock);
         struct pm_pool *const pool = claim_abandoned(class);
-        if (pool == NULL) {
+        if (pool != NULL) {
+            if (pm_inner_is_due(pool, all)) {
+                bytes += pm_inner_purge(pool);
+            }
+            abandon(pool);
+        }
+        pm_unlock(&pm_heaps.lock);
+        if (pool == NULL || (!all && bytes >= PM_INNER_BYTES)) {
             break;
         }
-        if (pm_inner_is_due(pool, all)) {
-            bytes += pm_inner_purge(pool);
-        }
-        abandon(pool);
     }
     return bytes;
 }
 
-size_t pm_heaps_reclaim(bool all) {
-    size_t bytes = 0;
+// The next heap in turn; heaps are never unmapped.
+static size_t reclaim_next(bool all) {
     pm_lock(&pm_heaps.lock);
-    const size_t most = all ? pm_heaps.count : pm_min(pm_heaps.count, PM_RECLAIM_HEAPS);
-    struct pm_list *link =
+    const struct pm_list *link =
         pm_heaps.looked_at == NULL ? &pm_heaps.every : &pm_heaps.looked_at->every;
-    for (size_t i = 0; i < most; i++) {
-        link = link->next == &pm_heaps.every ? pm_heaps.every.next : link->next;
-        pm_heaps.looked_at = PM_LIST_ENTRY(link, struct pm_heap, every);
-        bytes += reclaim(pm_heaps.looked_at, all);
-    }
+    link = link->next == &pm_heaps.every ? pm_heaps.every.next : link->next;
+    pm_heaps.looked_at = PM_LIST_ENTRY(link, struct pm_heap, every);
+    const size_t bytes = reclaim(pm_heaps.looked_at, all);
     pm_unlock(&pm_heaps.lock);
+    return bytes;
+}
+
+size_t pm_heaps_reclaim(bool all) {
+    const size_t count = pm_get(&pm_heaps.count);
+    const size_t most = all ? count : pm_min(count, PM_RECLAIM_HEAPS);
+    size_t bytes = 0;
+    for (size_t i = 0; i < most && (all || bytes < PM_INNER_BYTES); i++) {
+        bytes += reclaim_next(all);
+    }
     for (unsigned class = 0; class < PM_CLASS_COUNT; class ++) {
         bytes += purge_abandoned((pm_class) class, all);
     }

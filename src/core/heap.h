@@ -20,12 +20,13 @@
 struct pm_heap {
     struct pm_pool *lane[PM_LANE_COUNT]; // current pools; PM_NO_POOL where there is none
     struct pm_lock lock;
-    uint32_t guests;                    // classes whose lanes hold another's; under `lock`
-    struct pm_list bin[PM_CLASS_COUNT]; // pools with room, longest waiting first; under `lock`
-    uint32_t listed[PM_CLASS_COUNT];    // pools in the bin; likewise
-    struct pm_list rest;                // all of them, looked at longest ago first; likewise
-    size_t listed_bytes;                // of these; likewise
-    size_t listed_most;                 // the most of them so far; likewise
+    uint32_t guests;                      // classes whose lanes hold another's; under `lock`
+    uint64_t were_guests[PM_CLASS_WORDS]; // classes that were; likewise
+    struct pm_list bin[PM_CLASS_COUNT];   // pools with room, longest waiting first; under `lock`
+    uint32_t listed[PM_CLASS_COUNT];      // pools in the bin; likewise
+    struct pm_list rest;                  // all of them, looked at longest ago first; likewise
+    size_t listed_bytes;                  // of these; likewise
+    size_t listed_most;                   // the most of them so far; likewise
     size_t inside_purged;           // bytes purged inside of its pools as it grew; by its thread
     size_t inside_restored;         // bytes purged inside that were needed again; likewise
     struct pm_list every;           // all heaps; under the heaps' lock
@@ -75,8 +76,8 @@ struct pm_heap *pm_heap_open(void);
 // Abandons all pools of a heap and makes it idle.
 void pm_heap_close(struct pm_heap *heap);
 
-// Gives pools back that the heap only holds for its next request, and purges inside of its listed
-// pools, what rests or all. The caller uses the heap. Returns bytes purged inside.
+// Gives pools back that the heap only holds for its next request, and purges inside of its current
+// and listed pools, what rests or all. The caller uses the heap. Returns bytes purged inside.
 size_t pm_heap_trim(struct pm_heap *heap, bool all);
 
 // As the heap's memory grows by so many bytes: looks at some of its listed pools, and purges inside where

@@ -98,19 +98,22 @@ bool pm_inner_is_due(struct pm_pool *pool, bool all) {
     struct pm_pool_inner *const inner = &pool->inner;
     const uint64_t remote = pm_get(&pool->remote.word) >> PM_REMOTE_COUNT_SHIFT;
     const uint32_t in_use = pm_get(&pool->owned.used) - (uint32_t)remote - is_current(pool);
-    pm_set(&inner->looks, inner->seen_used == in_use ? inner->looks + 1 : 0);
-    pm_set(&inner->seen_used, in_use);
+    if (inner->seen_used != in_use) {
+        pm_set(&inner->seen_used, in_use);
+        pm_set(&inner->looks, 0);
+    } else if (inner->looks != PM_INNER_DONE) {
+        pm_set(&inner->looks, inner->looks + 1);
+    }
     // Each block in use keeps its pages, so many at least.
     const size_t kept = in_use * pm_max(block_size(pool), pm_os_page_size());
     const size_t carved = pm_get(&pool->shared.carved);
     const bool is_sparse = kept < carved - carved / PM_INNER_SHARE;
-    const bool due = all || (is_sparse && inner->looks == PM_INNER_REST);
-    if (PM_UNLIKELY(due) && is_in_huge_page(pool)) {
-        pm_arena_mark_due(pool);
-        pm_set(&inner->looks, PM_INNER_REST - 1);
-        return false;
+    const bool rests = inner->looks >= PM_INNER_REST && inner->looks != PM_INNER_DONE;
+    const bool parts_go = !is_in_huge_page(pool), due = is_sparse && (all || rests);
+    if (PM_UNLIKELY((due && !parts_go) != inner->is_marked)) {
+        pm_arena_mark_due(pool, due && !parts_go);
     }
-    return due;
+    return parts_go && (all || due);
 }
 
 // Adds the blocks of a list. Returns how many; 0 when it is damaged, which is malloc's to report.
@@ -142,10 +145,9 @@ static bool find_free(struct blocks *free, const struct pm_pool *pool, uint64_t 
         add_list(free, pool, remote & PM_REMOTE_LIST_MASK) != pushed) {
         return false;
     }
-    for (size_t i = 0, left = pool->inner.away; left != 0; i++) {
+    for (size_t i = 0; pm_inner_has_away(pool) && i < carved_blocks(pool); i++) {
         if (lies_in(pool, i, pool->inner.purged)) {
             set_bit(free->word, i, true);
-            left--;
         }
     }
     return true;
@@ -253,10 +255,16 @@ size_t pm_inner_purge(struct pm_pool *pool) {
     uint64_t remote = __atomic_load_n(&pool->remote.word, __ATOMIC_ACQUIRE);
     const uint32_t pushed = (uint32_t)(remote >> PM_REMOTE_COUNT_SHIFT);
     // A pool of which others have freed all is given back as a whole.
-    if (pushed == pool->owned.used || !find_free(&free, pool, remote) ||
-        choose_pages(&chosen, pool, &free) == 0 ||
-        !__atomic_compare_exchange_n(&pool->remote.word, &remote, PM_REMOTE_OWNED, false,
-                                     __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
+    if (pushed == pool->owned.used) {
+        return 0;
+    }
+    const bool some = find_free(&free, pool, remote) && choose_pages(&chosen, pool, &free) != 0;
+    if (some && !__atomic_compare_exchange_n(&pool->remote.word, &remote, PM_REMOTE_OWNED, false,
+                                             __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
+        return 0;
+    }
+    pm_set(&pool->inner.looks, PM_INNER_DONE);
+    if (!some) {
         return 0;
     }
     pm_add(&pool->owned.used, -pushed);
@@ -273,6 +281,7 @@ size_t pm_inner_restore(struct pm_pool *pool) {
     }
     while (!has_bit(pool->inner.purged, page)) {
         page++;
+        PM_ASSERT(page < 64 * PM_POOL_PAGE_WORDS);
     }
     const size_t first = blocks_in(pool, (struct span){ page, page }).first;
     const struct span pages = { page, pages_of(pool, first).last };

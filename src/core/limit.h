@@ -27,6 +27,10 @@ size_t pm_limit_in_use(void);
 // Bytes that count: these, free memory that is resident, and metadata.
 size_t pm_limit_footprint(void);
 
+PM_INLINE bool pm_limit_is_set(void) {
+    return pm_options.limit_soft != PM_OPTION_UNSET || pm_options.limit_hard != PM_OPTION_UNSET;
+}
+
 // Is more than the soft limit taken?
 PM_INLINE bool pm_limit_is_passed(void) {
     return pm_options.limit_soft != PM_OPTION_UNSET &&

@@ -28,7 +28,8 @@ TEST(a_few_blocks_of_many_sizes_share_pages) {
         const size_t n = (i + 1) * PM_BLOCK_ALIGN;
         block[i] = unit_take(n);
         const size_t usable = pm_malloc_usable_size(block[i]);
-        CHECK(usable >= n && usable <= n + (n * 3 / 4 > PM_BLOCK_ALIGN ? n * 3 / 4 : PM_BLOCK_ALIGN));
+        CHECK(usable >= n &&
+              usable <= n + (n * 3 / 4 > PM_BLOCK_ALIGN ? n * 3 / 4 : PM_BLOCK_ALIGN));
         unit_fill(block[i], usable, i);
     }
     CHECK(pools_taken() < LARGEST / PM_BLOCK_ALIGN / 2, "%zu pools", pools_taken());
@@ -52,6 +53,29 @@ TEST(a_guest_that_needs_more_has_a_pool_of_its_own) {
     CHECK(pm_thread.heap->guests == 0 && pool->shared.state == PM_POOL_CURRENT);
     CHECK(pool_of(unit_take(96)) == pool);
     AUDIT();
+}
+
+TEST(a_class_is_a_guest_for_one_page) {
+    static char *block[2000];
+    unsigned of_hosts = 0;
+    for (unsigned i = 0; i < 2000; i += 2) {
+        block[i] = unit_take(32);
+        block[i + 1] = unit_take(16);
+        of_hosts += pm_malloc_usable_size(block[i + 1]) == 32;
+    }
+    CHECK(of_hosts > 0 && of_hosts <= 4096 / 32, "%u", of_hosts);
+    AUDIT();
+}
+
+TEST(a_block_of_a_guest_stays_where_its_size_stays) {
+    static const size_t sizes[] = { 1, 16, 17, 24, 40, 64, 100, 500 };
+    for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        for (size_t host = 1024; host > sizes[i]; host -= PM_BLOCK_ALIGN) {
+            unit_take(host);
+        }
+        char *const block = unit_take(sizes[i]);
+        CHECK(pm_realloc(block, sizes[i]) == block, "%zu", sizes[i]);
+    }
 }
 
 TEST(the_blocks_of_guests_are_aligned_as_they_must_be) {

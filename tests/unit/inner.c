@@ -315,27 +315,61 @@ TEST(what_survivors_pin_makes_room_for_large_blocks) {
     AUDIT();
 }
 
-// An arena that asks for huge pages gives back none of their parts, so it leaves them first.
-TEST(survivors_do_not_pin_huge_pages) {
-    enum { LARGE = 3 * PM_THP_FROM / 2 / 1024 };
-    static char *block[LARGE];
-    const unsigned calls = fake_count(FAKE_LEAVE);
+enum { LARGE = 3 * PM_THP_FROM / 2 / 1024 };
+static char *large[LARGE];
+
+// All of them, but one in so many freed.
+static struct pm_pool *fill_large_heap(unsigned nth, bool is_kept) {
     for (unsigned i = 0; i < LARGE; i++) {
-        block[i] = unit_take(1024);
+        large[i] = unit_take(1024);
     }
-    const struct pm_pool *const pool = pool_of(block[LARGE * 3 / 4]);
-    CHECK(pm_arena_of(pool)->thp.asks);
     for (unsigned i = LARGE / 2; i < LARGE; i++) {
-        if (i % 64 != 0) {
-            pm_free(block[i]);
+        if ((i % nth == 0) != is_kept) {
+            pm_free(large[i]);
+            large[i] = NULL;
         }
     }
+    struct pm_pool *const pool = pool_of(large[LARGE * 3 / 4 + 1 - is_kept]);
+    CHECK(pm_arena_of(pool)->thp.asks);
+    return pool;
+}
+
+// An arena that asks for huge pages gives back none of their parts, so it leaves them first.
+TEST(survivors_do_not_pin_huge_pages) {
+    const unsigned calls = fake_count(FAKE_LEAVE);
+    const struct pm_pool *const pool = fill_large_heap(64, true);
     look(ENOUGH);
     AUDIT();
     pm_arenas_age(pm_clock());
     CHECK(!pm_arena_of(pool)->thp.asks && fake_count(FAKE_LEAVE) != calls);
     AUDIT();
     CHECK(look(ENOUGH) != 0 && pm_inner_bytes(pool) != 0);
+    AUDIT();
+}
+
+TEST(trim_leaves_huge_pages_that_are_well_used) {
+    const struct pm_pool *const pool = fill_large_heap(64, false);
+    pm_malloc_trim(0);
+    CHECK(pm_arena_of(pool)->thp.asks && pm_inner_bytes(pool) == 0);
+    AUDIT();
+}
+
+TEST(trim_purges_inside_of_arenas_that_left_their_huge_pages) {
+    const struct pm_pool *const pool = fill_large_heap(64, true);
+    CHECK(pm_malloc_trim(0) == 1);
+    CHECK(!pm_arena_of(pool)->thp.asks && pm_inner_bytes(pool) != 0);
+    AUDIT();
+    CHECK(pm_malloc_trim(0) == 0, "at once");
+}
+
+TEST(a_pool_that_serves_again_is_not_due_any_more) {
+    struct pm_pool *const pool = fill_large_heap(64, true);
+    look(ENOUGH);
+    CHECK(pm_arenas[PM_ARENAS_SMALL].due != 0 && pool->inner.is_marked);
+    for (unsigned i = LARGE / 2; i < LARGE; i++) {
+        large[i] = large[i] == NULL ? unit_take(1024) : large[i];
+    }
+    CHECK(pm_arenas[PM_ARENAS_SMALL].due == 0 && !pool->inner.is_marked);
     AUDIT();
 }
 
@@ -431,7 +465,14 @@ TEST(pools_of_sleeping_threads_are_purged_too) {
     CHECK(pthread_barrier_init(&both, NULL, 2) == 0);
     CHECK(pthread_create(&thread, NULL, sleep_over_a_block, NULL) == 0);
     pthread_barrier_wait(&both);
-    CHECK(pm_heaps_reclaim(true) != 0);
+    for (unsigned i = 0; i < ENOUGH; i++) {
+        // As while the thread is in a call.
+        fake_fail(FAKE_BARRIER, 0, FAKE_ALL);
+        CHECK(pm_heaps_reclaim(false) == 0);
+        AUDIT();
+    }
+    fake_heal();
+    CHECK(pm_heaps_reclaim(false) != 0, "and it is not forgotten");
     CHECK(resident_pages(pool_of(held[0])) <= 2);
     AUDIT();
     pthread_barrier_wait(&both);

@@ -49,6 +49,7 @@ static void use_everything(void *nothing) {
 
 enum { THREADS = 3 };
 static unsigned busy;  // threads that the process had at its fork
+static bool is_over;
 
 // A thread that ended in the middle of a fast path has lost a block; nothing else may be wrong.
 static void audit_child(void) {
@@ -212,6 +213,53 @@ TEST(a_child_forked_while_a_pool_is_given_back_goes_on) {
 TEST(a_child_forked_while_runs_are_purged_goes_on) {
     fake_hook(FAKE_PURGE, stand_still);
     fork_beside(hold_runs, free_the_rest);
+}
+
+// Frees into a current pool that was purged inside, which restore it; and trims beside it what ended
+// threads have left.
+static void *thin_and_restore(void *unused) {
+    enum { COUNT = 500 };
+    static char *block[COUNT];
+    while (!pm_get(&is_over)) {
+        for (unsigned i = 0; i < COUNT; i++) {
+            block[i] = pm_malloc(64);
+        }
+        for (unsigned i = 0; i < COUNT; i++) {
+            if (i % 250 >= 4) {
+                pm_free(block[i]);
+            }
+        }
+        pm_malloc_trim(0);
+        for (unsigned i = 0; i < COUNT; i++) {
+            if (i % 250 < 4) {
+                pm_free(block[i]);
+            }
+        }
+    }
+    return unused;
+}
+
+static void leave_pools(void *unused) {
+    (void)unused;
+    for (size_t n = 16; n <= 2048; n += 16) {
+        CHECK(pm_malloc(n) != NULL);
+    }
+}
+
+TEST(children_find_all_in_order_while_pools_are_purged_inside) {
+    pthread_t thread;
+    if (UNIT_THREAD_SANITIZER) {
+        cr_skip("ThreadSanitizer gives up after a fork of several threads");
+    }
+    unit_in_thread(leave_pools, NULL);
+    busy = 1;
+    CHECK(pthread_create(&thread, NULL, thin_and_restore, NULL) == 0);
+    for (unsigned i = 0; i < 300; i++) {
+        unit_in_child(live_as_child, NULL);
+    }
+    pm_set(&is_over, true);
+    CHECK(pthread_join(thread, NULL) == 0);
+    AUDIT();
 }
 
 static char *others[100];
