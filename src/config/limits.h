@@ -74,8 +74,9 @@
 #define PM_PURGE_BATCH        16
 
 // New arenas ask for transparent huge pages once this much of their kind is in use, and refuse them
-// before: half of a huge page is wasted on average, and half of one is 3 % of this.
-#define PM_THP_FROM ((size_t)32 << 20)
+// before: half of a huge page is wasted on average, 1 % of this; and where the host of a virtual machine has
+// taken memory back, the first touch of a huge page is dear, and pays in heaps that last.
+#define PM_THP_FROM ((size_t)128 << 20)
 
 // And no more from here on: arenas that ask and such that refuse are up to two mappings each, of which
 // a process has 65530.

@@ -110,8 +110,10 @@ bool pm_inner_is_due(struct pm_pool *pool, bool all) {
     const bool is_sparse = kept < carved - carved / PM_INNER_SHARE;
     const bool rests = inner->looks >= PM_INNER_REST && inner->looks != PM_INNER_DONE;
     const bool parts_go = !is_in_huge_page(pool), due = is_sparse && (all || rests);
-    if (PM_UNLIKELY((due && !parts_go) != inner->is_marked)) {
-        pm_arena_mark_due(pool, due && !parts_go);
+    // A current pool would be marked still when it is full.
+    const bool marked = due && !parts_go && !is_current(pool);
+    if (PM_UNLIKELY(marked != inner->is_marked)) {
+        pm_arena_mark_due(pool, marked);
     }
     return parts_go && (all || due);
 }
