@@ -9,10 +9,10 @@
  * place of malloc in the whole program, and libpoolmalloc-api, which takes nobody's place. Where
  * both are loaded, one of them serves all.
  *
- * All functions may be called by any threads at the same time, before constructors and after
- * destructors, and in the child of fork. Blocks may be freed by any thread. Success leaves errno
- * alone; free leaves it alone always. Sizes and alignments are in bytes. A double free, an address
- * that is no block, and a damaged free list end the program with a line on stderr.
+ * All functions but those of private heaps may be called by any threads at the same time, before
+ * constructors and after destructors, and in the child of fork. Blocks may be freed by any thread.
+ * Success leaves errno alone; free leaves it alone always. Sizes and alignments are in bytes. A double
+ * free, an address that is no block, and a damaged free list end the program with a line on stderr.
  */
 
 #ifndef POOLMALLOC_H
@@ -89,6 +89,81 @@ int pm_malloc_trim(size_t pad);
  * and EINVAL when options is not 0. */
 void pm_malloc_stats(void);
 int pm_malloc_info(int options, FILE *to);
+
+/* Private heaps.
+ *
+ * A private heap is an owner of blocks that the program makes, beside the heaps of the threads: what
+ * belongs together is together in memory, can be visited, and goes in one call. It is a handle, not
+ * a thread's: whoever uses it, one thread at a time, with the program's own synchronisation between
+ * one and the next. Different private heaps, and malloc, are used at the same time by different
+ * threads. All functions with a `heap` use it, but for pm_heap_context and pm_heap_of; none is called
+ * with NULL unless it says so.
+ *
+ * A block is one of pm_malloc in every other respect: any thread may free it by pm_free, resize it by
+ * pm_realloc and ask for its size, while another thread uses the heap. pm_free brings the block back
+ * to its heap, which serves it again; pm_realloc moves what it has to move to the heap of the calling
+ * thread.
+ *
+ * In the child of fork a private heap goes on. A signal handler may call malloc whatever it has
+ * interrupted; it may use a private heap that the interrupted code does not use, and gets NULL and
+ * ENOMEM where it would need more memory and has interrupted this library. */
+typedef struct pm_heap pm_heap;
+
+/* A heap without blocks, which takes less than 64 KiB of memory; `context` is the program's own.
+ * NULL and ENOMEM without memory. */
+pm_heap *pm_heap_new(void *context);
+
+/* What pm_heap_new was given. Any thread, at any time of the heap's life. */
+void *pm_heap_context(const pm_heap *heap);
+
+/* What pm_malloc, pm_calloc and pm_realloc do, with blocks of this heap. NULL and ENOMEM when there
+ * is no memory or a size is over PTRDIFF_MAX; then everything is as it was. realloc: a NULL block is a
+ * malloc, n == 0 frees the block and returns NULL, and the block has to be one of this heap. */
+void *pm_heap_malloc(pm_heap *heap, size_t n) PM_API_SIZE(2);
+void *pm_heap_calloc(pm_heap *heap, size_t count, size_t size) PM_API_SIZE(2, 3);
+void *pm_heap_realloc(pm_heap *heap, void *block, size_t n) PM_API_SIZE(3);
+
+/* Frees a block of this heap, by whichever function it came; NULL does nothing. A block of another
+ * heap ends the program with a line on stderr, as all that is no block does. free_sized is for callers
+ * that know what they asked for. */
+void pm_heap_free(pm_heap *heap, void *block);
+void pm_heap_free_sized(pm_heap *heap, void *block, size_t n);
+
+/* The private heap that a block belongs to; NULL for all other blocks, those of libc's malloc
+ * included, for static data, and for NULL. A few loads, no lock. Any thread that has the block. */
+pm_heap *pm_heap_of(const void *block);
+
+/* Calls visit(block, size, arg) once for each block in use, `size` being the bytes that the program may
+ * use in it: first those in pools, a pool after the other and by ascending address inside of each, then
+ * large ones. Stops when visit returns something else than 0. Returns what the last visit returned, 0
+ * without any. visit may read and write blocks and use other heaps, but neither use this one nor free its
+ * blocks by other functions; nor does any other thread meanwhile. */
+int pm_heap_walk(pm_heap *heap, int (*visit)(void *block, size_t size, void *arg), void *arg);
+
+struct pm_heap_stats {
+    size_t blocks;       /* in use */
+    size_t bytes;        /* in these, rounded up to what the program may use */
+    size_t large_blocks; /* of `blocks`, those outside of pools, over 64 KiB */
+    size_t large_bytes;  /* in these */
+    size_t pools;        /* that the heap holds */
+    size_t held;         /* what pm_heap_bytes tells */
+};
+
+/* Looks at every pool of the heap. What other threads free at the same time counts or not. */
+void pm_heap_stats(const pm_heap *heap, struct pm_heap_stats *to);
+
+/* Bytes of the pools and the large blocks of the heap; whole pools, with what of them is free or was
+ * never touched. Reads two numbers. */
+size_t pm_heap_bytes(const pm_heap *heap);
+
+/* Gives free memory of the heap back to the system, and what is free elsewhere with it: 1 when there
+ * was some, 0 when not. */
+int pm_heap_trim(pm_heap *heap);
+
+/* Ends the heap and frees all its blocks, without a look at any: a step for each pool and each large
+ * block. NULL does nothing. Not inside of a signal handler that has interrupted this library: there it
+ * does nothing. */
+void pm_heap_destroy(pm_heap *heap);
 
 /* The object from which debuggers and other processes reach everything; its layout is versioned. */
 struct pm_root;
