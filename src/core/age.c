@@ -20,13 +20,13 @@ size_t pm_keep_grown;
 // What threads have left that allocated in their end.
 static size_t trim_ended(bool all) {
     pm_lock(&pm_ended_lock);
-    const size_t bytes = pm_heap_trim(&pm_ended_heap, all);
+    const size_t bytes = pm_heap_trim_pools(&pm_ended_heap, all);
     pm_unlock(&pm_ended_lock);
     return bytes;
 }
 
 static size_t trim_own(bool all) {
-    return pm_thread.heap == PM_HEAP_ENDED ? 0 : pm_heap_trim(pm_thread.heap, all);
+    return pm_thread.heap == PM_HEAP_ENDED ? 0 : pm_heap_trim_pools(pm_thread.heap, all);
 }
 
 void pm_age_all(uint32_t now) {

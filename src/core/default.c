@@ -22,10 +22,10 @@ static uintptr_t pool_block(pm_class class, bool exact) {
     uintptr_t damaged = 0, block;
     struct pm_heap *const heap = pm_thread.heap;
     if (PM_LIKELY(heap != PM_HEAP_ENDED)) {
-        block = pm_heap_malloc(heap, class, exact, &damaged);
+        block = pm_heap_take_block(heap, class, exact, &damaged);
     } else {
         pm_lock(&pm_ended_lock);
-        block = pm_heap_malloc(&pm_ended_heap, class, exact, &damaged);
+        block = pm_heap_take_block(&pm_ended_heap, class, exact, &damaged);
         pm_unlock(&pm_ended_lock);
     }
     if (PM_UNLIKELY(damaged != 0)) {
@@ -112,10 +112,10 @@ static enum pm_verdict elsewhere(const void *at, size_t *usable) {
 static enum pm_verdict pool_free(void *block, unsigned bits) {
     struct pm_heap *const heap = pm_thread.heap;
     if (PM_LIKELY(heap != PM_HEAP_ENDED)) {
-        return pm_heap_free(heap, block, bits);
+        return pm_heap_free_block(heap, block, bits);
     }
     pm_lock(&pm_ended_lock);
-    const enum pm_verdict verdict = pm_heap_free(&pm_ended_heap, block, bits);
+    const enum pm_verdict verdict = pm_heap_free_block(&pm_ended_heap, block, bits);
     pm_unlock(&pm_ended_lock);
     return verdict;
 }

@@ -379,7 +379,7 @@ static struct pm_pool *refill(struct pm_heap *heap, pm_class class, bool exact) 
     return pool;
 }
 
-uintptr_t pm_heap_malloc(struct pm_heap *heap, pm_class class, bool exact, uintptr_t *damaged) {
+uintptr_t pm_heap_take_block(struct pm_heap *heap, pm_class class, bool exact, uintptr_t *damaged) {
     const unsigned bits = pm_class_pool_bits(class);
     struct pm_pool *pool = current_of(heap, class);
     uintptr_t block = pm_pool_pop(pool, bits);
@@ -600,7 +600,7 @@ enum pm_verdict pm_heap_prove(const void *at, unsigned bits) {
     return PM_DONE;
 }
 
-enum pm_verdict pm_heap_free(struct pm_heap *heap, void *at, unsigned bits) {
+enum pm_verdict pm_heap_free_block(struct pm_heap *heap, void *at, unsigned bits) {
     struct pm_pool *const pool = pm_pool_of(at, bits);
     const uintptr_t block = (uintptr_t)at;
     const size_t offset = block & (PM_POOL_BYTES(bits) - 1);
@@ -693,7 +693,7 @@ static struct pm_pool *drop_current(struct pm_heap *heap, pm_class class) {
     return pool;
 }
 
-size_t pm_heap_trim(struct pm_heap *heap, bool all) {
+size_t pm_heap_trim_pools(struct pm_heap *heap, bool all) {
     size_t bytes = 0;
     pm_lock(&heap->lock);
     for (unsigned class = 0; class < PM_CLASS_COUNT; class ++) {

@@ -78,7 +78,7 @@ void pm_heap_close(struct pm_heap *heap);
 
 // Gives pools back that the heap only holds for its next request, and purges inside of its current
 // and listed pools, what rests or all. The caller uses the heap. Returns bytes purged inside.
-size_t pm_heap_trim(struct pm_heap *heap, bool all);
+size_t pm_heap_trim_pools(struct pm_heap *heap, bool all);
 
 // As the heap's memory grows by so many bytes: looks at some of its listed pools, and purges inside where
 // it is due. The caller uses the heap.
@@ -92,11 +92,11 @@ size_t pm_heaps_reclaim(bool all);
 // A block of the class, or of a larger one unless it must be `exact`, after the fast path found none;
 // 0 without memory. The caller uses the heap. `*damaged` is set to the free block whose link was
 // overwritten, where that is found.
-uintptr_t pm_heap_malloc(struct pm_heap *heap, pm_class class, bool exact, uintptr_t *damaged);
+uintptr_t pm_heap_take_block(struct pm_heap *heap, pm_class class, bool exact, uintptr_t *damaged);
 
 // Frees a block of a pool arena, by a thread that uses `heap`. Anything but PM_DONE changed
 // nothing.
-enum pm_verdict pm_heap_free(struct pm_heap *heap, void *block, unsigned bits);
+enum pm_verdict pm_heap_free_block(struct pm_heap *heap, void *block, unsigned bits);
 
 // The usual remote free: of a sound block into a pool that another heap owns. Touches no heap, so
 // that it needs no place in the library. False: not done, and the block may have lost its first

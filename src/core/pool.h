@@ -26,7 +26,7 @@
 //     ABANDONED -> CURRENT       take_abandoned: a miss of any heap
 //     ABANDONED -> ABANDONED, FREE   purge_abandoned, which owns it for a moment
 //     LISTED, ABANDONED, FULL -> FREE  the last block was freed
-//     CURRENT -> FREE            pm_heap_trim, pm_heaps_reclaim, abandon: no block was handed out
+//     CURRENT -> FREE            pm_heap_trim_pools, pm_heaps_reclaim, abandon: no block was handed out
 //     UNUSED -> PURGING          core/arena.c: huge pages have made it resident
 //     FREE <-> PURGING           core/arena.c: its pages go back to the OS
 //

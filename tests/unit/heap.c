@@ -288,7 +288,7 @@ TEST(a_damaged_link_is_found_when_its_block_is_served) {
         pm_free(a);
         *(uint64_t *)a ^= UINT64_C(1) << bit;
         const bool inside = bit >= 4 && bit < PM_SMALL_POOL_BITS;
-        const uintptr_t block = pm_heap_malloc(pm_thread.heap, pm_class_of(n), true, &damaged);
+        const uintptr_t block = pm_heap_take_block(pm_thread.heap, pm_class_of(n), true, &damaged);
         CHECK((block == 0 && damaged == (uintptr_t)a) != inside, "bit %u", bit);
     }
 }

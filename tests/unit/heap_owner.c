@@ -147,8 +147,8 @@ TEST(a_double_free_by_another_thread_is_told) {
     unit_in_thread(free_all, &one);
     for (unsigned i = 0; i < 2; i++) {
         CHECK(pm_mode_default.free(blocks.at[i]) == PM_DOUBLE_FREE, "%u by its owner", i);
-        CHECK(pm_heap_free(NULL, blocks.at[i], PM_SMALL_POOL_BITS) == PM_DOUBLE_FREE, "%u", i);
-        CHECK(pm_heap_free(&pm_ended_heap, blocks.at[i], PM_SMALL_POOL_BITS) == PM_DOUBLE_FREE);
+        CHECK(pm_heap_free_block(NULL, blocks.at[i], PM_SMALL_POOL_BITS) == PM_DOUBLE_FREE, "%u", i);
+        CHECK(pm_heap_free_block(&pm_ended_heap, blocks.at[i], PM_SMALL_POOL_BITS) == PM_DOUBLE_FREE);
     }
     CHECK(remote_count(pool) == 1);
     AUDIT();
@@ -157,7 +157,7 @@ TEST(a_double_free_by_another_thread_is_told) {
     unit_take(BLOCK);
     CHECK(pool->shared.state == PM_POOL_FULL);
     pm_free(blocks.at[7]);
-    CHECK(pm_heap_free(&pm_ended_heap, blocks.at[7], PM_SMALL_POOL_BITS) == PM_DOUBLE_FREE);
+    CHECK(pm_heap_free_block(&pm_ended_heap, blocks.at[7], PM_SMALL_POOL_BITS) == PM_DOUBLE_FREE);
     AUDIT();
 }
 
@@ -178,7 +178,7 @@ TEST(a_damaged_link_of_a_remote_free_is_not_lost) {
     struct pm_heap *const heap = pm_heap_open();
     uintptr_t damaged = 0;
     for (unsigned i = 0; i < POOL_BLOCKS && damaged == 0; i++) {
-        const uintptr_t block = pm_heap_malloc(heap, pm_class_of(BLOCK), true, &damaged);
+        const uintptr_t block = pm_heap_take_block(heap, pm_class_of(BLOCK), true, &damaged);
         CHECK(damaged != 0 || block != 0);
         if (damaged == 0 && pm_pool_of((void *)block, PM_SMALL_POOL_BITS) != pool) {
             break;

@@ -46,7 +46,7 @@ static size_t resident_pages(const struct pm_pool *pool) {
 static size_t look(unsigned times) {
     size_t bytes = 0;
     for (unsigned i = 0; i < times; i++) {
-        bytes += pm_heap_trim(pm_thread.heap, false);
+        bytes += pm_heap_trim_pools(pm_thread.heap, false);
     }
     return bytes;
 }
@@ -147,7 +147,7 @@ TEST(a_pool_of_which_others_have_freed_the_rest_is_left_to_go_as_a_whole) {
     unit_in_thread(pm_free, held[count - 1]);
     CHECK(pool->shared.state == PM_POOL_LISTED && pm_inner_purge(pool) == 0);
     AUDIT();
-    pm_heap_trim(pm_thread.heap, false);
+    pm_heap_trim_pools(pm_thread.heap, false);
     CHECK(pool->shared.state == PM_POOL_FREE);
 }
 
@@ -161,7 +161,7 @@ static struct pm_pool *thin_pool(size_t size, unsigned *count) {
 }
 
 static enum pm_verdict free_again(void *at) {
-    return pm_heap_free(pm_thread.heap, at, pool_of(at)->shared.bits);
+    return pm_heap_free_block(pm_thread.heap, at, pool_of(at)->shared.bits);
 }
 
 TEST(a_double_free_of_a_block_that_was_put_away_is_found) {
@@ -270,7 +270,7 @@ TEST(a_damaged_list_is_left_as_it_is) {
     free_all_but(count, 0);
     const uintptr_t list = pool->owned.list;
     memset(held[count / 2], 0x41, 8);
-    pm_heap_trim(pm_thread.heap, true);
+    pm_heap_trim_pools(pm_thread.heap, true);
     CHECK(fake_count(FAKE_PURGE) == 0 && pool->owned.list == list);
 }
 
@@ -514,7 +514,7 @@ TEST(blocks_of_any_size_keep_their_contents) {
             unit_fill(kept[slot].at, kept[slot].size, step);
         }
         if (step % 16 == 0) {
-            pm_heap_trim(pm_thread.heap, step % 64 == 0);
+            pm_heap_trim_pools(pm_thread.heap, step % 64 == 0);
         }
         if (step % 4000 == 0) {
             AUDIT();
