@@ -78,17 +78,23 @@ static void audit_pool(struct audit *audit, const struct pm_arenas *arenas,
     const struct pm_list *const link = &pool->owned.link;
     const size_t size = pm_classes[pool->shared.class].size;
     const uint64_t remote = pool->remote.word;
+    const bool telling = (remote & PM_REMOTE_TELLING) != 0;
+    const bool kept = state == PM_POOL_FULL && (remote & PM_REMOTE_OWNED) != 0;
     check(audit, free == (state == PM_POOL_FREE), "free set = pools in state FREE", pool);
     check(audit,
           (remote & PM_REMOTE_OWNED) != 0 || state == PM_POOL_FULL || state == PM_POOL_ABANDONED,
           "not owned = FULL or ABANDONED", pool);
-    check(audit, ((remote & PM_REMOTE_WAITING) != 0) == (state == PM_POOL_ABANDONED),
-          "waiting = ABANDONED", pool);
-    check(audit, pool->owned.key == pool->shared.key, "both lines have the same key", pool);
     check(audit,
-          pool->shared.bound ==
-              (pool->inner.away != 0 ? 0 : pool->shared.carved * pool->shared.divisor),
-          "bound = carved * divisor, or 0 when blocks are put away", pool);
+          ((remote & PM_REMOTE_WAITING) != 0) == (state == PM_POOL_ABANDONED || (kept && !telling)),
+          "waiting = ABANDONED, or FULL in a private heap and not telling", pool);
+    check(audit, !telling || pm_heap_is_private(owner), "telling: of a private heap", pool);
+    check(audit, pool->owned.key == pool->shared.key, "both lines have the same key", pool);
+    check(
+        audit,
+        pool->shared.bound ==
+            (pool->inner.away != 0 || kept ? 0 : pool->shared.carved * pool->shared.divisor),
+        "bound = carved * divisor, or 0 when blocks are put away or a private heap's pool is FULL",
+        pool);
     check(audit, pool->inner.away == count_away(pool), "away = blocks in pages purged inside",
           pool);
     check(audit, (pool->inner.away == 0) == (pm_inner_bytes(pool) == 0),
@@ -129,8 +135,10 @@ static void audit_pool(struct audit *audit, const struct pm_arenas *arenas,
         check(audit, on_list(&owner->bin[pool->shared.class], link), "LISTED = in its bin", pool);
         break;
     case PM_POOL_FULL:
-        check(audit, owner == PM_OWNER_NOBODY, "FULL: nobody's", pool);
-        check(audit, link->next == NULL, "FULL: on no list", pool);
+        check(audit, kept ? pm_heap_is_private(owner) : owner == PM_OWNER_NOBODY,
+              "FULL: nobody's, or owned by a private heap", pool);
+        check(audit, kept ? on_list(&owner->full, link) : link->next == NULL,
+              "FULL: on no list, or on that of its private heap", pool);
         break;
     case PM_POOL_ABANDONED:
         check(audit, owner == PM_OWNER_NOBODY, "ABANDONED: nobody's", pool);
@@ -162,6 +170,44 @@ static void audit_bins(struct audit *audit, const struct pm_heap *heap) {
     check(audit, guests == heap->guests, "guests = classes whose lanes hold another's pool", heap);
     check(audit, rest == all, "all listed pools are on one list, too", heap);
     check(audit, bytes == heap->listed_bytes, "listed_bytes = bytes of the listed pools", heap);
+}
+
+struct private_audit {
+    struct audit *audit;
+    size_t bytes;
+};
+
+static int audit_private_pool(struct pm_heap *heap, struct pm_pool *pool, void *arg) {
+    struct private_audit *const private = arg;
+    check(private->audit, pool->shared.owner == heap, "a private heap owns its pools", pool);
+    private->bytes += PM_POOL_BYTES(pool->shared.bits);
+    return 0;
+}
+
+static void audit_private(struct audit *audit, struct pm_heap *heap) {
+    struct private_audit private = { audit, 0 };
+    size_t blocks = 0, bytes = 0, size;
+    pm_heap_each_pool(heap, audit_private_pool, &private);
+    for (const struct pm_pool *pool = heap->told; pool != NULL; pool = pool->remote.told) {
+        check(audit, (pool->remote.word & PM_REMOTE_TELLING) != 0, "told of = telling", pool);
+    }
+    check(audit, private.bytes == heap->pool_bytes, "pool_bytes = bytes of its pools", heap);
+    for (unsigned kind = 0; kind < PM_RUNS_COUNT; kind++) {
+        PM_LIST_EACH(link, &heap->runs[kind]) {
+            const void *const run = pm_run_of_link(&pm_runs[kind], link, &size);
+            check(audit, pm_run_owner(&pm_runs[kind], run) == heap, "its runs are in use", run);
+            blocks++;
+            bytes += size;
+        }
+    }
+    PM_LIST_EACH(link, &heap->huge) {
+        const void *const huge = pm_huge_of_link(link, &size);
+        check(audit, pm_huge_owner(huge) == heap, "its huge blocks are in use", huge);
+        blocks++;
+        bytes += size;
+    }
+    check(audit, blocks == heap->large_blocks, "large_blocks = its runs and huge blocks", heap);
+    check(audit, bytes == heap->large_bytes, "large_bytes = bytes of these", heap);
 }
 
 static void audit_thp(struct audit *audit, const struct pm_thp_arena *thp,
@@ -246,6 +292,9 @@ static void audit_runs(struct audit *audit, const struct pm_runs *runs) {
                 free_units += run->resident;
                 empty += run->units == PM_ARENA_UNITS - 1;
             } else if (state == PM_UNIT_USED) {
+                check(audit,
+                      run->owner == NULL || on_list(&run->owner->runs[runs - pm_runs], &run->fit),
+                      "a run of a private heap is on its list", run);
                 used_units += run->units;
             }
             after_free = free;
@@ -282,6 +331,9 @@ size_t pm_audit(void) {
     PM_LIST_EACH(heap, &pm_heaps.every) {
         pm_lock(&PM_LIST_ENTRY(heap, struct pm_heap, every)->lock);
     }
+    PM_LIST_EACH(heap, &pm_heaps.private_heaps) {
+        pm_lock(&PM_LIST_ENTRY(heap, struct pm_heap, every)->lock);
+    }
     for (unsigned kind = 0; kind < PM_ARENAS_COUNT; kind++) {
         pm_lock(&pm_arenas[kind].lock);
     }
@@ -291,6 +343,10 @@ size_t pm_audit(void) {
     pm_lock(&pm_huge_blocks.lock);
     PM_LIST_EACH(heap, &pm_heaps.every) {
         audit_bins(&audit, PM_LIST_ENTRY(heap, struct pm_heap, every));
+    }
+    PM_LIST_EACH(heap, &pm_heaps.private_heaps) {
+        audit_bins(&audit, PM_LIST_ENTRY(heap, struct pm_heap, every));
+        audit_private(&audit, PM_LIST_ENTRY(heap, struct pm_heap, every));
     }
     for (unsigned kind = 0; kind < PM_ARENAS_COUNT; kind++) {
         audit_arenas(&audit, &pm_arenas[kind]);
@@ -305,6 +361,9 @@ size_t pm_audit(void) {
     }
     for (unsigned kind = 0; kind < PM_ARENAS_COUNT; kind++) {
         pm_unlock(&pm_arenas[kind].lock);
+    }
+    PM_LIST_EACH(heap, &pm_heaps.private_heaps) {
+        pm_unlock(&PM_LIST_ENTRY(heap, struct pm_heap, every)->lock);
     }
     PM_LIST_EACH(heap, &pm_heaps.every) {
         pm_unlock(&PM_LIST_ENTRY(heap, struct pm_heap, every)->lock);

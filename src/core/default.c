@@ -12,6 +12,7 @@
 #include "core/emergency.h"
 #include "core/heap.h"
 #include "core/huge.h"
+#include "core/large.h"
 #include "core/libcs.h"
 #include "core/misuse.h"
 #include "core/mode.h"
@@ -34,18 +35,6 @@ static uintptr_t pool_block(pm_class class, bool exact) {
     return block;
 }
 
-static void *large_block(size_t n, size_t align, bool *clean) {
-    const size_t room = n + (align > (size_t)1 << PM_RUN_UNIT_BITS ? align : 0);
-    void *block = NULL;
-    for (unsigned kind = 0; kind < PM_RUNS_COUNT && block == NULL; kind++) {
-        if (room <= pm_run_max(kind)) {
-            block = pm_run_malloc(&pm_runs[kind], n, align, clean);
-        }
-    }
-    // A limit on the address space may leave room for a block but not for another arena.
-    return block != NULL ? block : pm_huge_malloc(n, align, clean);
-}
-
 // When memory is refused, by the OS or a limit: everything that is kept for later requests goes back,
 // and the request is tried once more. False when there was nothing.
 static bool reclaim(void) {
@@ -54,7 +43,7 @@ static bool reclaim(void) {
 
 static void *any_block(size_t n, bool *clean) {
     return n <= PM_MEDIUM_MAX ? (void *)pool_block(pm_class_of(n), false)
-                              : large_block(n, PM_BLOCK_ALIGN, clean);
+                              : pm_large_malloc(n, PM_BLOCK_ALIGN, clean);
 }
 
 static void *default_malloc(size_t n, bool zero) {
@@ -74,7 +63,7 @@ static void *default_malloc(size_t n, bool zero) {
 static void *any_aligned(size_t align, size_t n) {
     bool clean = false;
     return pm_class_can_align(align, n) ? (void *)pool_block(pm_class_aligned(align, n), true)
-                                        : large_block(n, align, &clean);
+                                        : pm_large_malloc(n, align, &clean);
 }
 
 static void *default_aligned(size_t align, size_t n) {
@@ -159,64 +148,27 @@ static size_t default_usable_size(const void *block, enum pm_verdict *verdict) {
     return usable;
 }
 
-// True when a block of `size` bytes may go on as one of n: as it is, or after its structure has
-// changed it in place.
-static bool fits_in_place(void *block, size_t size, size_t n) {
-    switch (pm_map_kind(block)) {
-    case PM_SLOT_RUNS:
-        return n > PM_MEDIUM_MAX / 2 && n <= pm_run_max(PM_RUNS_SMALL) &&
-               pm_run_resize(&pm_runs[PM_RUNS_SMALL], block, n);
-    case PM_SLOT_LARGE_RUNS:
-        return n > pm_run_max(PM_RUNS_SMALL) / 2 && n <= pm_run_max(PM_RUNS_LARGE) &&
-               pm_run_resize(&pm_runs[PM_RUNS_LARGE], block, n);
-    case PM_SLOT_HUGE: return false;
-    default: return pm_class_fits(size, n);
-    }
-}
-
-// True for a large block that grows in small steps: room behind its new place spares it the next
-// moves.
-static bool is_appended_to(size_t size, size_t n) {
-    return n > size && n - size <= size / 4 && n > PM_MEDIUM_MAX && n <= pm_run_max(PM_RUNS_LARGE);
-}
-
-static void *growing_block(size_t n) {
-    const bool small = n <= pm_run_max(PM_RUNS_SMALL);
-    bool clean;
-    return pm_run_malloc_growing(&pm_runs[small ? PM_RUNS_SMALL : PM_RUNS_LARGE], n, &clean);
-}
-
 static void *default_realloc(void *block, size_t n, enum pm_verdict *verdict) {
     const size_t size = default_usable_size(block, verdict);
-    if (*verdict != PM_DONE && *verdict != PM_LIBCS) {
+    if (*verdict != PM_DONE) {
         return NULL;
     }
-    if (*verdict == PM_DONE) {
-        if (fits_in_place(block, size, n)) {
-            return block;
-        }
-        void *moved = NULL;
-        if (pm_map_kind(block) == PM_SLOT_HUGE && n > pm_run_max(PM_RUNS_LARGE)) {
-            moved = pm_huge_resize(block, n);
-            if (moved != NULL) {
-                return moved;
-            }
-        }
-        // Also when the OS could not move the pages, as where the program has split the mapping.
-        moved = is_appended_to(size, n) ? growing_block(n) : NULL;
-        if (moved == NULL) {
-            moved = default_malloc(n, false);
-        }
-        if (moved == NULL && n <= size) {
-            return block;
-        }
-        if (moved != NULL) {
-            memcpy(moved, block, pm_min(size, n));
-            *verdict = default_free(block);
-        }
+    void *moved = pm_block_resize(block, size, n);
+    if (moved != NULL) {
         return moved;
     }
-    return NULL;
+    moved = pm_large_malloc_growing(size, n);
+    if (moved == NULL) {
+        moved = default_malloc(n, false);
+    }
+    if (moved == NULL && n <= size) {
+        return block;
+    }
+    if (moved != NULL) {
+        memcpy(moved, block, pm_min(size, n));
+        *verdict = default_free(block);
+    }
+    return moved;
 }
 
 const struct pm_mode pm_mode_default = {

@@ -6,8 +6,13 @@
 // Who may do what to a pool without a lock is decided by its remote word: the thread that has set
 // the owned bit (or took the pool from an arena) is its owner until it clears the bit. All other
 // threads only push blocks on the remote list, and read.
+//
+// A private heap owns all its pools, the FULL ones too. Who frees into one of these tells the heap
+// (tell_room), so that what others free serves before the heap takes another pool.
 
 #include "core/heap.h"
+
+#include <string.h>
 
 #include "base/bits.h"
 #include "core/arena.h"
@@ -102,19 +107,39 @@ static void tell_freed(struct pm_heap *heap, pm_class class) {
 // Makes the remote list the free list, which is empty, or of no use since every block of the pool
 // is free. So no block is touched: the two lists are never joined.
 static void collect(struct pm_pool *pool) {
-    if (pm_get(&pool->remote.word) == PM_REMOTE_OWNED) {
+    if ((pm_get(&pool->remote.word) & ~PM_REMOTE_FLAGS) == 0) {
         return;
     }
     const uint64_t taken =
-        __atomic_exchange_n(&pool->remote.word, PM_REMOTE_OWNED, __ATOMIC_ACQUIRE);
+        __atomic_fetch_and(&pool->remote.word, PM_REMOTE_FLAGS, __ATOMIC_ACQUIRE);
     const uint32_t count = (uint32_t)(taken >> PM_REMOTE_COUNT_SHIFT);
     PM_ASSERT(pool->owned.list == 0 || count == pool->owned.used);
     pm_set(&pool->owned.list, taken & PM_REMOTE_LIST_MASK);
     pm_add(&pool->owned.used, -count);
 }
 
+// The same in a private heap. While the bound is 0, its own frees take the way out of line, where the
+// first one lists the pool. One that is telling is on the list of those told of, or about to be.
+static bool keep_full(struct pm_heap *heap, struct pm_pool *pool) {
+    uint64_t remote = pm_get(&pool->remote.word);
+    const uint64_t full = remote & PM_REMOTE_TELLING ? remote : PM_REMOTE_OWNED | PM_REMOTE_WAITING;
+    if ((remote & ~PM_REMOTE_FLAGS) != 0 ||
+        !__atomic_compare_exchange_n(&pool->remote.word, &remote, full, false, __ATOMIC_RELEASE,
+                                     __ATOMIC_RELAXED)) {
+        return false;
+    }
+    set_state(pool, PM_POOL_FULL);
+    pm_add(&pool->owned.used, -1);
+    pm_set(&pool->shared.bound, 0);
+    pm_list_push_back(&heap->full, &pool->owned.link);
+    return true;
+}
+
 // CURRENT -> FULL: no block is left. False when remote frees brought some, and nothing changed.
 static bool detach(struct pm_heap *heap, struct pm_pool *pool) {
+    if (PM_UNLIKELY(heap->is_private)) {
+        return keep_full(heap, pool);
+    }
     set_state(pool, PM_POOL_FULL);
     pm_set(&pool->shared.owner, PM_OWNER_NOBODY);
     pm_add(&pool->owned.used, -1);
@@ -317,20 +342,82 @@ static void purge_some_inside(struct pm_heap *heap, size_t looks) {
     }
 }
 
+// Lists a pool that free blocks have come to.
+static void list_freed_into(struct pm_heap *heap, struct pm_pool *pool) {
+    set_state(pool, PM_POOL_LISTED);
+    list_pool(heap, pool);
+    if (heap->listed_bytes > heap->listed_most) {
+        heap->listed_most = heap->listed_bytes;
+        purge_some_inside(heap, PM_INNER_LOOK);
+    }
+}
+
+// FULL, of a private heap -> off its list; its frees are checked in line again.
+static void unlist_full(struct pm_pool *pool) {
+    pm_list_remove(&pool->owned.link);
+    __atomic_fetch_and(&pool->remote.word, ~PM_REMOTE_WAITING, __ATOMIC_RELAXED);
+    if (!pm_inner_has_away(pool)) {
+        pm_pool_set_carved(pool, pool->shared.carved);
+    }
+}
+
+// FULL -> LISTED, of a private heap. Under its lock.
+static void leave_full(struct pm_heap *heap, struct pm_pool *pool) {
+    unlist_full(pool);
+    list_freed_into(heap, pool);
+}
+
+// FULL -> LISTED: the pools that the heap is told of. Some may have been listed meanwhile. Under the
+// heap's lock.
+static void list_told(struct pm_heap *heap) {
+    if (PM_LIKELY(pm_get(&heap->told) == NULL)) {
+        return;
+    }
+    struct pm_pool *pool = __atomic_exchange_n(&heap->told, NULL, __ATOMIC_ACQUIRE);
+    while (pool != NULL) {
+        struct pm_pool *const next = pm_get(&pool->remote.told);
+        __atomic_fetch_and(&pool->remote.word, ~PM_REMOTE_TELLING, __ATOMIC_RELAXED);
+        if (pm_get(&pool->shared.state) == PM_POOL_FULL) {
+            leave_full(heap, pool);
+        }
+        pool = next;
+    }
+}
+
+// The same for all into which others have freed: in the child of fork, who was about to tell may be gone.
+static void list_untold(struct pm_heap *heap) {
+    PM_LIST_EACH(link, &heap->full) {
+        if (remote_count(pool_of_link(link)) != 0) {
+            leave_full(heap, pool_of_link(link));
+        }
+    }
+}
+
+// CURRENT, LISTED -> FREE: a pool without blocks in use, off its lanes and its bin. Who has told of it
+// did so before its block was freed, so that the list of those told of has it, or never will.
+static void give_back(struct pm_heap *heap, struct pm_pool *pool) {
+    collect(pool);
+    if (PM_UNLIKELY(heap->is_private)) {
+        list_told(heap);
+        pm_add(&heap->pool_bytes, -PM_POOL_BYTES(pool->shared.bits));
+    }
+    pm_arena_give_back(pool);
+}
+
 // LISTED -> FREE: the pools of a bin of which others have freed all blocks.
 static void give_back_freed(struct pm_heap *heap, pm_class class) {
     PM_LIST_EACH(link, &heap->bin[class]) {
         struct pm_pool *const pool = pool_of_link(link);
         if (remote_count(pool) == pool->owned.used) {
             unlist_pool(heap, pool);
-            collect(pool);
-            pm_arena_give_back(pool);
+            give_back(heap, pool);
         }
     }
 }
 
 // The same for all classes in which others said so.
 static void give_back_all_freed(struct pm_heap *heap) {
+    list_told(heap);
     for (unsigned word = 0; word < PM_CLASS_WORDS; word++) {
         uint64_t classes = pm_get(&heap->freed[word]);
         if (PM_UNLIKELY(classes != 0)) {
@@ -340,6 +427,15 @@ static void give_back_all_freed(struct pm_heap *heap) {
             give_back_freed(heap, (pm_class)(word * 64 + pm_lowest_bit(classes)));
         }
     }
+}
+
+// A free pool of the arenas; NULL without memory.
+static struct pm_pool *take_free(struct pm_heap *heap, pm_class class) {
+    struct pm_pool *const pool = pm_arena_take(class, heap);
+    if (PM_UNLIKELY(heap->is_private) && pool != NULL) {
+        pm_add(&heap->pool_bytes, PM_POOL_BYTES(pool->shared.bits));
+    }
+    return pool;
 }
 
 // Makes a pool with a free block current, or another's a host; NULL without memory. Under the heap's lock.
@@ -361,11 +457,12 @@ static struct pm_pool *refill(struct pm_heap *heap, pm_class class, bool exact) 
             clear_lanes(heap, pool);
         }
         pool = pick_listed(heap, class, false);
-        if (pool == NULL) {
+        // All blocks in the pools of a private heap are its own.
+        if (pool == NULL && !heap->is_private) {
             pool = take_abandoned(heap, class);
         }
         if (pool == NULL) {
-            pool = pm_arena_take(class, heap);
+            pool = take_free(heap, class);
             purge_some_inside(heap, PM_INNER_LOOK);
         }
         if (pool == NULL) {
@@ -405,7 +502,7 @@ bool pm_heap_pool_emptied(struct pm_heap *heap, struct pm_pool *pool) {
     }
     pm_lock(&heap->lock);
     unlist_pool(heap, pool);
-    pm_arena_give_back(pool);
+    give_back(heap, pool);
     pm_unlock(&heap->lock);
     return true;
 }
@@ -459,13 +556,8 @@ static bool adopt(struct pm_heap *heap, struct pm_pool *pool, uintptr_t block, u
         collect(pool);
         pm_arena_give_back(pool);
     } else if (pm_get(&pool->shared.home) == heap || pm_list_empty(bin)) {
-        set_state(pool, PM_POOL_LISTED);
         pm_set(&pool->shared.home, heap);
-        list_pool(heap, pool);
-        if (heap->listed_bytes > heap->listed_most) {
-            heap->listed_most = heap->listed_bytes;
-            purge_some_inside(heap, PM_INNER_LOOK);
-        }
+        list_freed_into(heap, pool);
     } else {
         abandon(pool);
     }
@@ -473,11 +565,33 @@ static bool adopt(struct pm_heap *heap, struct pm_pool *pool, uintptr_t block, u
     return true;
 }
 
+// The first free by another into a FULL pool of a private heap, whose block is in use still. *remote
+// tells what the remote word is then.
+static void tell_room(struct pm_pool *pool, uint64_t *remote) {
+    const uint64_t telling = (*remote & ~PM_REMOTE_WAITING) | PM_REMOTE_TELLING;
+    if (!__atomic_compare_exchange_n(&pool->remote.word, remote, telling, false, __ATOMIC_ACQUIRE,
+                                     __ATOMIC_ACQUIRE)) {
+        return;
+    }
+    *remote = telling;
+    struct pm_heap *const owner = pm_get(&pool->shared.owner);
+    struct pm_pool *first = pm_get(&owner->told);
+    do {
+        pm_set(&pool->remote.told, first);
+    } while (!__atomic_compare_exchange_n(&owner->told, &first, pool, false, __ATOMIC_RELEASE,
+                                          __ATOMIC_RELAXED));
+}
+
 // Pushes a block on the remote list. False when the remote word has changed, which *remote tells.
 // After the exchange this thread touches neither block, pool nor arena. When it seems to be the
 // last block in use, the owner is told, whose heap is never unmapped; a mistake costs the owner a
 // look.
 static bool push_remote(struct pm_pool *pool, uintptr_t block, uint64_t *remote) {
+    const uint64_t full = PM_REMOTE_OWNED | PM_REMOTE_WAITING;
+    if (PM_UNLIKELY((*remote & full) == full)) {
+        tell_room(pool, remote);
+        return false;
+    }
     const uint64_t pushed = (*remote & ~PM_REMOTE_LIST_MASK) + PM_REMOTE_ONE + block;
     struct pm_heap *const owner = pm_get(&pool->shared.owner);
     const pm_class class = pm_get(&pool->shared.class);
@@ -612,6 +726,11 @@ enum pm_verdict pm_heap_free_block(struct pm_heap *heap, void *at, unsigned bits
         }
     }
     if (pm_get(&pool->shared.owner) == heap) {
+        if (PM_UNLIKELY(pm_get(&pool->shared.state) == PM_POOL_FULL)) {
+            pm_lock(&heap->lock);
+            leave_full(heap, pool);
+            pm_unlock(&heap->lock);
+        }
         const bool last = pm_pool_push(pool, block);
         if (last) {
             return pm_heap_pool_emptied(heap, pool) ? PM_DONE : PM_DOUBLE_FREE;
@@ -638,6 +757,15 @@ static void init_heap(struct pm_heap *heap) {
         pm_list_init(&heap->bin[class]);
     }
     pm_list_init(&heap->rest);
+    pm_list_init(&heap->full);
+    for (unsigned kind = 0; kind < PM_RUNS_COUNT; kind++) {
+        pm_list_init(&heap->runs[kind]);
+    }
+    pm_list_init(&heap->huge);
+}
+
+static void add_heap(struct pm_heap *heap) {
+    init_heap(heap);
     pm_list_push_back(&pm_heaps.every, &heap->every);
     pm_add(&pm_heaps.count, 1);
 }
@@ -645,11 +773,13 @@ static void init_heap(struct pm_heap *heap) {
 void pm_heaps_start(void) {
     pm_list_init(&pm_heaps.every);
     pm_list_init(&pm_heaps.idle);
+    pm_list_init(&pm_heaps.private_heaps);
+    pm_list_init(&pm_heaps.private_idle);
     for (unsigned class = 0; class < PM_CLASS_COUNT; class ++) {
         pm_heaps.abandoned[class].lock = (struct pm_lock)PM_LOCK_INIT(PM_RANK_ABANDONED);
         pm_list_init(&pm_heaps.abandoned[class].pools);
     }
-    init_heap(&pm_ended_heap);
+    add_heap(&pm_ended_heap);
 }
 
 struct pm_heap *pm_heap_open(void) {
@@ -666,7 +796,7 @@ struct pm_heap *pm_heap_open(void) {
         heap = first_taken ? pm_meta_alloc(sizeof *heap, PM_LINE_BYTES) : &first;
         if (heap != NULL) {
             first_taken = true;
-            init_heap(heap);
+            add_heap(heap);
         }
     }
     if (heap != NULL) {
@@ -696,12 +826,13 @@ static struct pm_pool *drop_current(struct pm_heap *heap, pm_class class) {
 size_t pm_heap_trim_pools(struct pm_heap *heap, bool all) {
     size_t bytes = 0;
     pm_lock(&heap->lock);
+    list_told(heap);
+    list_untold(heap);
     for (unsigned class = 0; class < PM_CLASS_COUNT; class ++) {
         struct pm_pool *const pool = current_of(heap, (pm_class) class);
         if (pool != PM_NO_POOL && is_spare(pool)) {
             drop_current(heap, (pm_class) class);
-            collect(pool);
-            pm_arena_give_back(pool);
+            give_back(heap, pool);
         } else if (pool != PM_NO_POOL && pm_inner_is_due(pool, all)) {
             bytes += pm_inner_purge(pool);
         }
@@ -943,5 +1074,80 @@ void pm_heap_close(struct pm_heap *heap) {
     heap->ended = true;
     pm_add(&pm_arena_users, -1);
     pm_list_push_front(&pm_heaps.idle, &heap->idle);
+    pm_unlock(&pm_heaps.lock);
+}
+
+struct pm_heap *pm_heap_begin_private(void *context) {
+    struct pm_heap *heap;
+    pm_lock(&pm_heaps.lock);
+    if (!pm_list_empty(&pm_heaps.private_idle)) {
+        heap = PM_LIST_ENTRY(pm_heaps.private_idle.next, struct pm_heap, idle);
+        pm_list_remove(&heap->idle);
+    } else {
+        heap = pm_meta_alloc(sizeof *heap, PM_LINE_BYTES);
+    }
+    if (heap != NULL) {
+        init_heap(heap);
+        heap->is_private = true;
+        heap->context = context;
+        pm_list_push_back(&pm_heaps.private_heaps, &heap->every);
+        pm_add(&pm_arena_users, 1);
+    }
+    pm_unlock(&pm_heaps.lock);
+    return heap;
+}
+
+int pm_heap_each_pool(struct pm_heap *heap,
+                      int (*act)(struct pm_heap *heap, struct pm_pool *pool, void *arg),
+                      void *arg) {
+    int answer = 0;
+    PM_LIST_EACH(link, &heap->full) {
+        answer = act(heap, pool_of_link(link), arg);
+        if (answer != 0) {
+            return answer;
+        }
+    }
+    for (unsigned class = 0; class < PM_CLASS_COUNT; class ++) {
+        PM_LIST_EACH(link, &heap->bin[class]) {
+            answer = act(heap, pool_of_link(link), arg);
+            if (answer != 0) {
+                return answer;
+            }
+        }
+        struct pm_pool *const current = current_of(heap, (pm_class) class);
+        answer = current == PM_NO_POOL ? 0 : act(heap, current, arg);
+        if (answer != 0) {
+            return answer;
+        }
+    }
+    return answer;
+}
+
+// CURRENT, LISTED, FULL -> FREE, with all blocks.
+static int give_up(struct pm_heap *heap, struct pm_pool *pool, void *arg) {
+    (void)arg;
+    switch (pm_get(&pool->shared.state)) {
+    case PM_POOL_CURRENT: clear_lanes(heap, pool); break;
+    case PM_POOL_LISTED: unlist_pool(heap, pool); break;
+    default: unlist_full(pool); break;
+    }
+    pm_set(&pool->owned.list, 0);
+    pm_set(&pool->owned.used, 0);
+    pm_set(&pool->remote.word, PM_REMOTE_OWNED);
+    pm_arena_give_back(pool);
+    return 0;
+}
+
+void pm_heap_end_private(struct pm_heap *heap) {
+    pm_lock(&heap->lock);
+    pm_heap_each_pool(heap, give_up, NULL);
+    pm_unlock(&heap->lock);
+    pm_lock(&pm_heaps.lock);
+    pm_list_remove(&heap->every);
+    pm_add(&pm_arena_users, -1);
+    // As a new one.
+    memset(heap, 0, sizeof *heap);
+    heap->is_private = true;
+    pm_list_push_front(&pm_heaps.private_idle, &heap->idle);
     pm_unlock(&pm_heaps.lock);
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) the poolmalloc authors
 
-// Heaps: owners of pools. A thread has one, and one serves the threads that have ended.
+// Heaps: owners of pools. A thread has one, one serves the threads that have ended, and the program
+// makes private ones (core/private.h).
 //
 // Without a lock, the thread that uses a heap touches the current pool of each class and the
 // headers of pools that the heap owns. The bins are under the heap's lock, which is taken at
@@ -12,6 +13,7 @@
 
 #include "core/lock.h"
 #include "core/pool.h"
+#include "core/run.h"
 #include "core/thread.h"
 #include "core/verdict.h"
 
@@ -34,8 +36,19 @@ struct pm_heap {
     uint64_t freed[PM_CLASS_WORDS]; // classes in whose bin others have freed all of a pool; atomic
     bool in_miss;                   // its thread is in one, or was thrown out of one
     bool ended;                     // idle
+    bool is_private;                // what follows `user` is of use; never changes
     uint64_t misses;                // written by its thread
-    struct pm_thread *user;         // the words of its thread, NULL while idle; under `lock`
+    struct pm_thread *user;         // the words of its thread, NULL while idle or private; under `lock`
+
+    // A private heap is used by one thread at a time, which the program sees to. It keeps its FULL
+    // pools, and knows its large blocks, which may be freed by others.
+    void *context;                      // the program's
+    struct pm_list full;                // FULL pools, full longest first; under `lock`
+    struct pm_pool *told;               // of these, those into which others free; atomic
+    size_t pool_bytes;                  // of its pools; written by who uses it
+    struct pm_list runs[PM_RUNS_COUNT]; // its runs; each under the lock of the kind
+    struct pm_list huge;                // its huge blocks; under their lock
+    size_t large_blocks, large_bytes;   // of both; atomic
 };
 
 // Marks the thread-local word of a thread that has ended: its requests go to pm_ended_heap.
@@ -47,6 +60,8 @@ struct pm_heaps {
     struct pm_list idle;
     size_t count;
     struct pm_heap *looked_at; // the last one that pm_heaps_reclaim looked at
+    struct pm_list private_heaps; // of the program; not among those above
+    struct pm_list private_idle;  // such that have ended, to be used again
     // Pools whose heap ended, by class.
     struct pm_abandoned {
         struct pm_lock lock;
@@ -75,6 +90,34 @@ void pm_heaps_start(void);
 struct pm_heap *pm_heap_open(void);
 // Abandons all pools of a heap and makes it idle.
 void pm_heap_close(struct pm_heap *heap);
+
+// A private heap, and its end: all its pools go back with the blocks in them, without a look at any.
+// Large blocks have gone before.
+struct pm_heap *pm_heap_begin_private(void *context);
+void pm_heap_end_private(struct pm_heap *heap);
+
+// Calls `act` for each pool of a private heap, which may take the pool out of it, until one answers
+// something else than 0. Returns the last answer. The caller uses the heap.
+int pm_heap_each_pool(struct pm_heap *heap,
+                      int (*act)(struct pm_heap *heap, struct pm_pool *pool, void *arg), void *arg);
+
+// So many large blocks and bytes more; modulo SIZE_MAX + 1, so also fewer.
+PM_INLINE void pm_heap_count_large(struct pm_heap *heap, size_t blocks, size_t bytes) {
+    __atomic_fetch_add(&heap->large_blocks, blocks, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&heap->large_bytes, bytes, __ATOMIC_RELAXED);
+}
+
+// Is the owner of a pool a private heap? Heaps are never unmapped.
+PM_INLINE bool pm_heap_is_private(const struct pm_heap *owner) {
+    return owner != PM_OWNER_NOBODY && owner != PM_OWNER_ARENA && owner->is_private;
+}
+
+// Blocks of a pool that the program has; read while others may free.
+PM_INLINE uint32_t pm_pool_in_use(const struct pm_pool *pool) {
+    return pm_get(&pool->owned.used) -
+           (uint32_t)(pm_get(&pool->remote.word) >> PM_REMOTE_COUNT_SHIFT) -
+           (pm_get(&pool->shared.state) == PM_POOL_CURRENT);
+}
 
 // Gives pools back that the heap only holds for its next request, and purges inside of its current
 // and listed pools, what rests or all. The caller uses the heap. Returns bytes purged inside.

@@ -11,6 +11,7 @@
 #include "base/atomic.h"
 #include "base/bits.h"
 #include "core/clock.h"
+#include "core/heap.h"
 #include "core/limit.h"
 #include "core/map.h"
 #include "core/meta.h"
@@ -313,6 +314,35 @@ static size_t unmap_surplus(uint32_t now, bool all) {
     }
 }
 
+void pm_huge_set_owner(void *at, struct pm_heap *owner) {
+    struct pm_huge *const huge = find(at);
+    pm_lock(&pm_huge_blocks.lock);
+    pm_set(&huge->owner, owner);
+    pm_list_push_back(&owner->huge, &huge->owned);
+    pm_heap_count_large(owner, 1, huge->size);
+    pm_unlock(&pm_huge_blocks.lock);
+}
+
+// Under the lock.
+static void leave_owner(struct pm_huge *huge) {
+    if (PM_UNLIKELY(huge->owner != NULL)) {
+        pm_list_remove(&huge->owned);
+        pm_heap_count_large(huge->owner, (size_t)-1, -huge->size);
+        pm_set(&huge->owner, NULL);
+    }
+}
+
+struct pm_heap *pm_huge_owner(const void *at) {
+    struct pm_huge *huge;
+    return prove(at, &huge) == PM_DONE ? pm_get(&huge->owner) : NULL;
+}
+
+void *pm_huge_of_link(struct pm_list *link, size_t *bytes) {
+    const struct pm_huge *const huge = PM_LIST_ENTRY(link, struct pm_huge, owned);
+    *bytes = huge->size;
+    return huge->at;
+}
+
 enum pm_verdict pm_huge_free(void *at) {
     struct pm_huge *huge;
     const uint32_t now = pm_clock();
@@ -320,6 +350,7 @@ enum pm_verdict pm_huge_free(void *at) {
     const enum pm_verdict verdict = prove(at, &huge);
     if (verdict == PM_DONE) {
         remove_used(huge);
+        leave_owner(huge);
         huge->freed_at = now;
         add_cached(huge);
     }
@@ -357,6 +388,7 @@ void *pm_huge_resize(void *at, size_t n) {
     if (!found) {
         return NULL;
     }
+    const size_t old = huge->size;
     if (size < huge->size) {
         shrink(huge, size);
     }
@@ -366,6 +398,9 @@ void *pm_huge_resize(void *at, size_t n) {
     void *const result = done ? huge->at : NULL;
     pm_lock(&pm_huge_blocks.lock);
     add_used(huge);
+    if (PM_UNLIKELY(huge->owner != NULL)) {
+        pm_heap_count_large(huge->owner, 0, huge->size - old);
+    }
     pm_unlock(&pm_huge_blocks.lock);
     return result;
 }

@@ -25,8 +25,12 @@ enum pm_huge_state {
     PM_HUGE_GONE
 };
 
+struct pm_heap;
+
 struct pm_huge {
     struct pm_list link; // USED: huge blocks; CACHED: the cache, last freed first; GONE: spare ones
+    struct pm_list owned;  // USED: those of its private heap, if it has one
+    struct pm_heap *owner; // the private heap; else NULL
     void *at;
     size_t size;       // bytes mapped, all of them the program's
     uint32_t freed_at; // CACHED: milliseconds
@@ -57,6 +61,15 @@ size_t pm_huge_size(const void *at, enum pm_verdict *verdict);
 // Changes the size of a huge block in use, moving its pages where it must; the new address, or NULL
 // with the block as it was. n is at most PTRDIFF_MAX.
 void *pm_huge_resize(void *at, size_t n);
+
+// Gives a huge block, just handed out, to a private heap, until it is freed.
+void pm_huge_set_owner(void *at, struct pm_heap *owner);
+
+// The private heap of a huge block in use that the caller has; NULL without one.
+struct pm_heap *pm_huge_owner(const void *at);
+
+// The huge block in use whose link on its heap's list this is; and its bytes.
+void *pm_huge_of_link(struct pm_list *link, size_t *bytes);
 
 // Unmaps cached blocks that are too much or too old.
 void pm_huge_age(uint32_t now);

@@ -261,8 +261,8 @@ size_t pm_inner_purge(struct pm_pool *pool) {
         return 0;
     }
     const bool some = find_free(&free, pool, remote) && choose_pages(&chosen, pool, &free) != 0;
-    if (some && !__atomic_compare_exchange_n(&pool->remote.word, &remote, PM_REMOTE_OWNED, false,
-                                             __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
+    if (some && !__atomic_compare_exchange_n(&pool->remote.word, &remote, remote & PM_REMOTE_FLAGS,
+                                             false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
         return 0;
     }
     pm_set(&pool->inner.looks, PM_INNER_DONE);

@@ -79,6 +79,9 @@ static void for_all_lower_locks(void (*act)(struct pm_lock *)) {
     PM_LIST_EACH(link, &pm_heaps.every) {
         act(&PM_LIST_ENTRY(link, struct pm_heap, every)->lock);
     }
+    PM_LIST_EACH(link, &pm_heaps.private_heaps) {
+        act(&PM_LIST_ENTRY(link, struct pm_heap, every)->lock);
+    }
     for (unsigned class = 0; class < PM_CLASS_COUNT; class ++) {
         act(&pm_heaps.abandoned[class].lock);
     }
@@ -153,7 +156,7 @@ void pm_life_after_fork_in_parent(void) {
 }
 
 // The other threads are gone: at any point of a fast path, which loses at most a block each, or of
-// a purge or a mapping between two locks, which loses what it had in hands.
+// a purge or a mapping between two locks, which loses what it had in hands. Private heaps go on.
 void pm_life_after_fork_in_child(void) {
     if (!pm_life_started()) {
         return;

@@ -23,6 +23,7 @@ static const char *const texts[PM_VERDICT_COUNT] = {
     [PM_NEVER_HANDED_OUT] = "never handed out: no block was made here",
     [PM_STRAY] = "stray address: in nobody's heap (stack, static or mapped memory, or wild)",
     [PM_NOT_A_POINTER] = "not a pointer: no program has memory here",
+    [PM_ANOTHER_HEAPS] = "a block of another heap than the one that was named",
     [PM_LIST_OVERWRITTEN] = "free list overwritten: the program wrote to this block after its free",
 };
 

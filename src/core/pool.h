@@ -21,11 +21,14 @@
 //     FULL, ABANDONED -> LISTED  adopt: a free of one of its blocks takes it for the freeing heap,
 //                                when the pool was last that heap's, or the heap has none listed
 //     FULL -> ABANDONED          adopt, otherwise: whichever heap misses next may have it
+//     CURRENT -> FULL, LISTED    the same in a private heap, which keeps its FULL pools (keep_full);
+//                                the first free into one of them lists it (leave_full)
 //     LISTED -> CURRENT          set_current
 //     CURRENT, LISTED -> ABANDONED   abandon: the heap ended
 //     ABANDONED -> CURRENT       take_abandoned: a miss of any heap
 //     ABANDONED -> ABANDONED, FREE   purge_abandoned, which owns it for a moment
 //     LISTED, ABANDONED, FULL -> FREE  the last block was freed
+//     CURRENT, LISTED, FULL -> FREE    pm_heap_end_private: with all blocks of a private heap
 //     CURRENT -> FREE            pm_heap_trim_pools, pm_heaps_reclaim, abandon: no block was handed out
 //     UNUSED -> PURGING          core/arena.c: huge pages have made it resident
 //     FREE <-> PURGING           core/arena.c: its pages go back to the OS
@@ -58,7 +61,8 @@ enum pm_pool_state {
     PM_POOL_FREE,      // no block is handed out; on its arenas' lists
     PM_POOL_CURRENT,   // the pool that its heap serves a class from
     PM_POOL_LISTED,    // in a bin of its heap: has free blocks, or had when it was put there
-    PM_POOL_FULL,      // every block is handed out; nobody's, on no list
+    PM_POOL_FULL,      // every block is handed out; nobody's, on no list; or a private heap's, on its
+                       // list of full ones
     PM_POOL_ABANDONED, // nobody's, with room; on the list of its class
     PM_POOL_PURGING,   // free, off all lists while its pages are given back
     PM_POOL_STATE_COUNT
@@ -70,13 +74,20 @@ enum pm_pool_state {
 
 // The remote word: one atomic that other threads' frees change.
 //
-//     63        48 47                              4 3   2      1         0
-//     |   count   | first block of the remote list  |  0  | waiting | owned |
+//     63        48 47                              4      2         1         0
+//     |   count   | first block of the remote list  | telling | waiting | owned |
 //
 // Without the owned bit, the pool is nobody's, and who sets the bit takes the pool. The waiting bit
 // tells ABANDONED pools, to which frees only push, from FULL ones, which the next free takes.
+//
+// With the owned bit, waiting means FULL in a private heap, which does not look for room there. Who
+// frees into it turns waiting into telling, puts the pool on the heap's list of those that it is told
+// of, and then pushes the block. So the pool is on that list, or about to be, while it is telling, and
+// neither given back nor told of twice. The heap clears the bit when it takes the pool off that list.
 #define PM_REMOTE_OWNED       UINT64_C(1)
 #define PM_REMOTE_WAITING     UINT64_C(2)
+#define PM_REMOTE_TELLING     UINT64_C(4)
+#define PM_REMOTE_FLAGS       UINT64_C(7)
 #define PM_REMOTE_COUNT_SHIFT 48
 #define PM_REMOTE_ONE         (UINT64_C(1) << PM_REMOTE_COUNT_SHIFT)
 #define PM_REMOTE_LIST_MASK   ((UINT64_C(1) << PM_REMOTE_COUNT_SHIFT) - 1 - (PM_BLOCK_ALIGN - 1))
@@ -90,6 +101,7 @@ struct pm_pool_owned {
     uint32_t touched;    // bytes from the start that may be resident
     uint32_t freed_at;   // FREE: when (milliseconds); under the arenas' lock
     struct pm_list link; // LISTED: bin, under the heap's lock. ABANDONED: under its class's lock.
+                         // FULL, of a private heap: its full ones, under the heap's lock.
                          // FREE: resident pools, under the arenas' lock
     uint64_t reserved[2];
 };
@@ -99,8 +111,8 @@ struct pm_pool_shared {
     struct pm_heap *owner; // relaxed; a thread finds its own heap here only while that is true
     uint64_t key;          // links of the free lists are xored with it
     uint64_t divisor;      // of its class; 0 while the pool has none
-    uint64_t bound;  // carved * divisor; 0 while nothing is carved, or a page is purged inside,
-                     // which fails every check
+    uint64_t bound;  // carved * divisor; 0 while nothing is carved, a page is purged inside, or
+                     // the pool is FULL in a private heap, which fails every check
     uint32_t carved; // bytes from the start that were made into blocks
     pm_class class;
     uint8_t state; // enum pm_pool_state
@@ -113,8 +125,9 @@ struct pm_pool_shared {
 
 // Written by frees of threads that are not the owner.
 struct pm_pool_remote {
-    uint64_t word; // the remote word
-    uint64_t reserved[7];
+    uint64_t word;        // the remote word
+    struct pm_pool *told; // the next pool of those that its private heap is told of
+    uint64_t reserved[6];
 };
 
 #define PM_PAGE_BYTES_MIN     4096
@@ -223,7 +236,7 @@ PM_INLINE bool pm_pool_has_block(const struct pm_pool *pool, size_t offset) {
     return PM_LIKELY(offset * pm_get(&pool->shared.divisor) < pm_get(&pool->shared.bound));
 }
 
-// The same for pools with a page purged inside, whose bound is 0.
+// The same for pools whose bound is 0 meanwhile.
 PM_INLINE bool pm_pool_has_carved(const struct pm_pool *pool, size_t offset) {
     const uint64_t divisor = pm_get(&pool->shared.divisor);
     return offset * divisor < pm_get(&pool->shared.carved) * divisor;

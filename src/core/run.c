@@ -10,6 +10,7 @@
 #include "base/atomic.h"
 #include "base/bits.h"
 #include "core/clock.h"
+#include "core/heap.h"
 #include "core/limit.h"
 #include "core/map.h"
 #include "core/thp.h"
@@ -525,6 +526,36 @@ static enum pm_verdict prove(const struct pm_runs *runs, const void *at) {
                                                                    : PM_NEVER_HANDED_OUT;
 }
 
+void pm_run_set_owner(struct pm_runs *runs, void *at, struct pm_heap *owner) {
+    struct pm_run *const run = &arena_of(runs, at)->run[unit_of(runs, at)];
+    pm_lock(&runs->lock);
+    pm_set(&run->owner, owner);
+    pm_list_push_back(&owner->runs[runs - pm_runs], &run->fit);
+    pm_heap_count_large(owner, 1, (size_t)run->units << runs->unit_bits);
+    pm_unlock(&runs->lock);
+}
+
+// Under the lock.
+static void leave_owner(const struct pm_runs *runs, struct pm_run *run) {
+    if (PM_UNLIKELY(run->owner != NULL)) {
+        pm_list_remove(&run->fit);
+        pm_heap_count_large(run->owner, (size_t)-1, -((size_t)run->units << runs->unit_bits));
+        pm_set(&run->owner, NULL);
+    }
+}
+
+struct pm_heap *pm_run_owner(const struct pm_runs *runs, const void *at) {
+    return prove(runs, at) == PM_DONE ? pm_get(&arena_of(runs, at)->run[unit_of(runs, at)].owner)
+                                      : NULL;
+}
+
+void *pm_run_of_link(const struct pm_runs *runs, struct pm_list *link, size_t *bytes) {
+    const struct pm_run *const run = PM_LIST_ENTRY(link, struct pm_run, fit);
+    const struct pm_run_arena *const arena = arena_of(runs, run);
+    *bytes = (size_t)run->units << runs->unit_bits;
+    return address_of(runs, arena, (size_t)(run - arena->run));
+}
+
 enum pm_verdict pm_run_free(struct pm_runs *runs, void *at) {
     struct pm_run_arena *const arena = arena_of(runs, at);
     const size_t unit = unit_of(runs, at);
@@ -535,6 +566,7 @@ enum pm_verdict pm_run_free(struct pm_runs *runs, void *at) {
     bool due = false;
     if (verdict == PM_DONE) {
         const size_t count = arena->run[unit].units;
+        leave_owner(runs, &arena->run[unit]);
         change_used(runs, arena, -count);
         free_units(runs, arena, unit, count, count, now);
         surplus = surplus_now(runs, now);
@@ -580,6 +612,9 @@ bool pm_run_resize(struct pm_runs *runs, void *at, size_t n) {
     }
     if (done) {
         run->units = (uint32_t)count;
+        if (PM_UNLIKELY(run->owner != NULL)) {
+            pm_heap_count_large(run->owner, 0, (count - old) << runs->unit_bits);
+        }
     }
     pm_unlock(&runs->lock);
     return done;

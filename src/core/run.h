@@ -33,10 +33,15 @@ enum pm_unit_state {
 
 #define PM_DIRTY_WORDS (PM_ARENA_UNITS / 64)
 
+struct pm_heap;
+
 // A run, at its first unit.
 struct pm_run {
-    struct pm_list fit; // FREE: runs of its length
-    struct pm_list age; // FREE and purgeable: last freed first
+    struct pm_list fit; // FREE: runs of its length; USED: those of its private heap, if it has one
+    union {
+        struct pm_list age;    // FREE and purgeable: last freed first; else NULL
+        struct pm_heap *owner; // USED: the private heap; else NULL
+    };
     uint32_t units;     // its length; also kept at the last unit of a free run
     uint32_t resident;  // FREE: how many of its units may be resident
     uint32_t purgeable; // of these, those in whole huge pages where its arena asks for them
@@ -98,6 +103,15 @@ size_t pm_run_size(struct pm_runs *runs, const void *at, enum pm_verdict *verdic
 
 // Changes the length of a run in use where it is; false when its neighbour leaves no room.
 bool pm_run_resize(struct pm_runs *runs, void *at, size_t n);
+
+// Gives a run, just handed out, to a private heap, until it is freed.
+void pm_run_set_owner(struct pm_runs *runs, void *at, struct pm_heap *owner);
+
+// The private heap of a run in use that the caller has; NULL without one.
+struct pm_heap *pm_run_owner(const struct pm_runs *runs, const void *at);
+
+// The run in use whose link on its heap's list this is; and its bytes.
+void *pm_run_of_link(const struct pm_runs *runs, struct pm_list *link, size_t *bytes);
 
 // Purges free runs that are too much or too old.
 void pm_runs_age(uint32_t now);

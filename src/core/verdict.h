@@ -15,6 +15,7 @@ enum pm_verdict {
     PM_NEVER_HANDED_OUT, // in memory of ours that no block was made of
     PM_STRAY,            // in nobody's heap
     PM_NOT_A_POINTER,    // no address that a program can have
+    PM_ANOTHER_HEAPS,    // a block in use, but not of the private heap that was named
     PM_LIST_OVERWRITTEN, // the block is free and its link is damaged
     PM_VERDICT_COUNT
 };

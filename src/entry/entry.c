@@ -159,8 +159,8 @@ static PM_NOINLINE void free_deferred(void) {
     }
 }
 
-// Takes no lock and touches no heap. Only what is proved to be a block is written to.
-static enum pm_verdict free_reentered(void *at) {
+// Only what is proved to be a block is written to.
+enum pm_verdict pm_entry_free_later(void *at) {
     enum pm_verdict verdict;
     switch (pm_map_kind(at)) {
     case PM_SLOT_SMALL:
@@ -185,7 +185,7 @@ static void release(const char *function, void *at) {
         leave();
         break;
     case NO_MEMORY:
-    case REENTERED: verdict = free_reentered(at); break;
+    case REENTERED: verdict = pm_entry_free_later(at); break;
     }
     if (PM_UNLIKELY(verdict == PM_LIBCS)) {
         free_by_libc(at);

@@ -14,6 +14,7 @@
 #include <stddef.h>
 
 #include "base/attributes.h"
+#include "core/verdict.h"
 
 // The two misses, behind the fast paths.
 void *pm_malloc_miss(size_t n);
@@ -35,6 +36,10 @@ void *pm_entry_valloc(size_t n);
 void *pm_entry_pvalloc(size_t n);
 size_t pm_entry_usable_size(const void *at);
 int pm_entry_trim(void);
+
+// Frees a block where the library can't be entered: at the next miss of any thread, as a free by that
+// thread. Takes no lock and touches no heap.
+enum pm_verdict pm_entry_free_later(void *at);
 
 // Around what takes the library's locks and is no allocation, such as a report: handlers that
 // interrupt it are served elsewhere. False in such a handler, where no lock may be taken; then

@@ -53,7 +53,9 @@ static void print(struct report *report, const char *format, ...) {
         count(run_arenas, "run arenas")                                                     \
             count(huge_page_arenas, "arenas of both kinds that ask for huge pages")         \
                 count(huge_blocks, "huge blocks") count(huge_cached, "huge blocks kept")    \
-                    count(heaps, "heaps") count(misses, "misses")
+                    count(heaps, "heaps") count(private_heaps, "private heaps")             \
+                        count(private_bytes, "bytes in pools and large blocks of these")    \
+                            count(misses, "misses")
 
 static void print_row(struct report *report, const char *text, size_t value) {
     print(report, "%-46s = %'20zu\n", text, value);
@@ -108,8 +110,8 @@ static void write_json(struct report *report) {
             print(report,
                   "%s\n    {\"class\": %u, \"size\": %u, \"pools\": %zu, \"in_use\": %zu, "
                   "\"available\": %zu, \"pinned\": %zu, \"sparse\": %zu}",
-                  separator, class, pm_classes[class].size, use->pools, use->in_use,
-                  use->available, use->pinned, use->sparse);
+                  separator, class, pm_classes[class].size, use->pools, use->in_use, use->available,
+                  use->pinned, use->sparse);
             separator = ",";
         }
     }

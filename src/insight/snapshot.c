@@ -160,6 +160,21 @@ static bool visit_heap(struct walk *walk, const char *at) {
     return true;
 }
 
+static bool visit_private(struct walk *walk, const char *at) {
+    const struct pm_heap *const heap = (const struct pm_heap *)at;
+    size_t pools, large;
+    uint64_t misses;
+    if (!get(walk, &heap->pool_bytes, &pools, sizeof pools) ||
+        !get(walk, &heap->large_bytes, &large, sizeof large) ||
+        !get(walk, &heap->misses, &misses, sizeof misses)) {
+        return false;
+    }
+    walk->snapshot->private_heaps++;
+    walk->snapshot->private_bytes += pools + large;
+    walk->snapshot->misses += misses;
+    return true;
+}
+
 static bool same_layout(const struct pm_root *root) {
     return memcmp(root->magic, PM_ROOT_MAGIC, sizeof PM_ROOT_MAGIC) == 0 &&
            root->version == PM_ROOT_VERSION && root->bytes == sizeof *root &&
@@ -217,7 +232,8 @@ bool pm_snapshot_read(struct pm_snapshot *snapshot, const struct pm_reader *read
     }
     return each(&walk, &root->huge_blocks->used, offsetof(struct pm_huge, link), visit_huge) &&
            each(&walk, &root->huge_blocks->cached, offsetof(struct pm_huge, link), visit_huge) &&
-           each(&walk, &root->heaps->every, offsetof(struct pm_heap, every), visit_heap);
+           each(&walk, &root->heaps->every, offsetof(struct pm_heap, every), visit_heap) &&
+           each(&walk, &root->heaps->private_heaps, offsetof(struct pm_heap, every), visit_private);
 }
 
 // By words, since other threads write to the headers: what is read is whole words of them, some

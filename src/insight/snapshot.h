@@ -54,6 +54,7 @@ struct pm_snapshot {
     size_t pinned; // sum over the classes
     size_t pool_arenas, pool_arenas_made, run_arenas, huge_page_arenas;
     size_t huge_blocks, huge_cached, heaps, misses;
+    size_t private_heaps, private_bytes; // of the program; of their pools and large blocks
 };
 
 struct pm_reader {

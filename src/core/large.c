@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) the poolmalloc authors
+
+// By the size of a request, or by the kind of the slot of an address.
+
+#include "core/large.h"
+
+#include "base/bits.h"
+#include "core/classes.h"
+#include "core/huge.h"
+#include "core/map.h"
+#include "core/run.h"
+
+void *pm_large_malloc(size_t n, size_t align, bool *clean) {
+    const size_t room = n + (align > (size_t)1 << PM_RUN_UNIT_BITS ? align : 0);
+    void *block = NULL;
+    for (unsigned kind = 0; kind < PM_RUNS_COUNT && block == NULL; kind++) {
+        if (room <= pm_run_max(kind)) {
+            block = pm_run_malloc(&pm_runs[kind], n, align, clean);
+        }
+    }
+    // A limit on the address space may leave room for a block but not for another arena.
+    return block != NULL ? block : pm_huge_malloc(n, align, clean);
+}
+
+void *pm_large_malloc_growing(size_t size, size_t n) {
+    bool clean;
+    if (n <= size || n - size > size / 4 || n <= PM_MEDIUM_MAX || n > pm_run_max(PM_RUNS_LARGE)) {
+        return NULL;
+    }
+    const bool small = n <= pm_run_max(PM_RUNS_SMALL);
+    return pm_run_malloc_growing(&pm_runs[small ? PM_RUNS_SMALL : PM_RUNS_LARGE], n, &clean);
+}
+
+static bool resize_run(enum pm_runs_kind kind, size_t least, void *block, size_t n) {
+    return n > least && n <= pm_run_max(kind) && pm_run_resize(&pm_runs[kind], block, n);
+}
+
+void *pm_block_resize(void *block, size_t size, size_t n) {
+    switch (pm_map_kind(block)) {
+    case PM_SLOT_RUNS: return resize_run(PM_RUNS_SMALL, PM_MEDIUM_MAX / 2, block, n) ? block : NULL;
+    case PM_SLOT_LARGE_RUNS:
+        return resize_run(PM_RUNS_LARGE, pm_run_max(PM_RUNS_SMALL) / 2, block, n) ? block : NULL;
+    // NULL also when the OS could not move the pages, as where the program has split the mapping.
+    case PM_SLOT_HUGE: return n > pm_run_max(PM_RUNS_LARGE) ? pm_huge_resize(block, n) : NULL;
+    default: return pm_class_fits(size, n) ? block : NULL;
+    }
+}
+
+enum pm_verdict pm_large_free(void *at) {
+    switch (pm_map_kind(at)) {
+    case PM_SLOT_RUNS: return pm_run_free(&pm_runs[PM_RUNS_SMALL], at);
+    case PM_SLOT_LARGE_RUNS: return pm_run_free(&pm_runs[PM_RUNS_LARGE], at);
+    case PM_SLOT_HUGE: return pm_huge_free(at);
+    default: return PM_STRAY;
+    }
+}
+
+void pm_large_set_owner(void *block, struct pm_heap *owner) {
+    switch (pm_map_kind(block)) {
+    case PM_SLOT_RUNS: pm_run_set_owner(&pm_runs[PM_RUNS_SMALL], block, owner); break;
+    case PM_SLOT_LARGE_RUNS: pm_run_set_owner(&pm_runs[PM_RUNS_LARGE], block, owner); break;
+    default: pm_huge_set_owner(block, owner); break;
+    }
+}
+
+struct pm_heap *pm_large_owner(const void *block) {
+    switch (pm_map_kind(block)) {
+    case PM_SLOT_RUNS: return pm_run_owner(&pm_runs[PM_RUNS_SMALL], block);
+    case PM_SLOT_LARGE_RUNS: return pm_run_owner(&pm_runs[PM_RUNS_LARGE], block);
+    case PM_SLOT_HUGE: return pm_huge_owner(block);
+    default: return NULL;
+    }
+}
