@@ -4,8 +4,8 @@
 // Private heaps: their functions of poolmalloc.h.
 //
 // Budget, for a small block (tests/budget holds the instructions):
-//     malloc  6 loads (pool, list, key, link, used, list), 3 stores (list, used, block), 3 branches
-//     free    11 loads (window, map, owner, divisor, bound, block, two keys, list, used), 3 stores
+//     malloc  5 loads (pool, list, key, link, used), 3 stores (list, used, block), 3 branches
+//     free    10 loads (window, map, owner, divisor, bound, block, two keys, list, used), 3 stores
 //             (block, used, list), 6 branches
 // no atomic operation, no call, and no thread-local word: a handler that interrupts these has a heap of
 // its own, its thread's, or another private one.
@@ -108,18 +108,23 @@ PM_INLINE bool push(struct pm_heap *heap, void *at, unsigned bits) {
     return true;
 }
 
-static PM_NOINLINE void free_miss(struct pm_heap *heap, void *at) {
-    const enum pm_slot_kind kind = pm_map_kind(at);
-    if ((kind == PM_SLOT_MEDIUM && push(heap, at, PM_MEDIUM_POOL_BITS)) ||
-        (kind == PM_SLOT_SMALL && push(heap, at, PM_SMALL_POOL_BITS)) || at == NULL) {
-        return;
+// An address in a slot of this kind. False: nothing was changed.
+PM_INLINE bool push_in(struct pm_heap *heap, enum pm_slot_kind kind, void *at) {
+    if (PM_LIKELY(kind == PM_SLOT_SMALL)) {
+        return push(heap, at, PM_SMALL_POOL_BITS);
     }
-    release(heap, "pm_heap_free", at);
+    return kind == PM_SLOT_MEDIUM && push(heap, at, PM_MEDIUM_POOL_BITS);
+}
+
+static PM_NOINLINE void free_miss(struct pm_heap *heap, void *at) {
+    // Outside the window of the map the fast path ends before it begins.
+    if (at != NULL && !push_in(heap, pm_map_kind(at), at)) {
+        release(heap, "pm_heap_free", at);
+    }
 }
 
 PM_INLINE void fast_free(struct pm_heap *heap, void *at) {
-    if (PM_UNLIKELY(pm_map_kind_near(at) != PM_SLOT_SMALL) ||
-        PM_UNLIKELY(!push(heap, at, PM_SMALL_POOL_BITS))) {
+    if (PM_UNLIKELY(!push_in(heap, pm_map_kind_near(at), at))) {
         free_miss(heap, at);
     }
 }
