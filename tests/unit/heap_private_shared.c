@@ -175,11 +175,32 @@ TEST(a_trim_finds_pools_of_which_nobody_will_tell) {
     struct blocks blocks;
     struct pm_heap *const heap = begin();
     struct pm_pool *const pool = stop_telling(heap, &blocks);
+    for (unsigned i = 2; i < 40; i++) {
+        pm_heap_free(heap, blocks.at[i]);
+    }
     pm_heap_trim(heap);
-    CHECK(pool->shared.state == PM_POOL_LISTED);
+    CHECK(pool->shared.state == PM_POOL_LISTED && pool->inner.away > 0);
+    CHECK((pool->remote.word & PM_REMOTE_TELLING) != 0, "until it is told of");
     AUDIT();
     pm_heap_destroy(heap);
     AUDIT();
+}
+
+TEST(a_pool_goes_back_after_it_has_left_the_list_of_those_told_of) {
+    struct blocks blocks = { .count = 2 * POOL_BLOCKS };
+    struct pm_heap *const heap = begin();
+    take_blocks(heap, &blocks);
+    struct pm_pool *const pool = pool_of(blocks.at[0]);
+    pool->remote.word = PM_REMOTE_OWNED | PM_REMOTE_TELLING;
+    heap->told = pool;
+    AUDIT();
+    for (unsigned i = 0; i < POOL_BLOCKS; i++) {
+        pm_heap_free(heap, blocks.at[i]);
+    }
+    CHECK(pool->shared.state == PM_POOL_FREE && heap->told == NULL);
+    CHECK(pool->remote.word == PM_REMOTE_OWNED);
+    AUDIT();
+    pm_heap_destroy(heap);
 }
 
 TEST(a_walk_passes_by_what_others_have_freed) {
@@ -379,6 +400,32 @@ TEST(a_heap_goes_on_in_the_child_of_fork) {
     unit_in_child(go_on, NULL);
     go_on(NULL);
     AUDIT();
+}
+
+static pthread_barrier_t locked;
+
+// As in the middle of a miss.
+static void *hold_lock(void *nothing) {
+    pm_lock(&forked->lock);
+    pthread_barrier_wait(&locked);
+    usleep(50000);
+    pm_unlock(&forked->lock);
+    return nothing;
+}
+
+TEST(a_fork_waits_for_the_miss_of_a_heap) {
+    pthread_t thread;
+    if (UNIT_THREAD_SANITIZER) {
+        cr_skip("ThreadSanitizer gives up after a fork of several threads");
+    }
+    forked = begin();
+    take_blocks(forked, &forks);
+    pthread_barrier_init(&locked, NULL, 2);
+    CHECK(pthread_create(&thread, NULL, hold_lock, NULL) == 0);
+    pthread_barrier_wait(&locked);
+    unit_in_child(go_on, NULL);
+    pthread_join(thread, NULL);
+    go_on(NULL);
 }
 
 static bool stop;
@@ -662,6 +709,23 @@ TEST(a_limit_refuses_and_lets_the_heap_go_on) {
     pm_options.limit_hard = PM_OPTION_UNSET;
     pm_heap_destroy(heap);
     AUDIT();
+}
+
+TEST(at_a_limit_a_heap_gives_up_the_pools_that_it_keeps) {
+    struct blocks blocks = { .count = 900 };
+    struct pm_heap *const heap = begin();
+    pm_heap_free(heap, take(heap, 100000));
+    pm_malloc_trim(0);
+    pm_options.limit_hard = pm_limit_footprint() + MIB;
+    take_blocks(heap, &blocks);
+    for (unsigned i = 0; i < blocks.count; i++) {
+        pm_heap_free(heap, blocks.at[i]);
+    }
+    CHECK(pm_heap_bytes(heap) != 0);
+    CHECK(pm_heap_malloc(heap, MIB - 16384) != NULL);
+    AUDIT();
+    pm_options.limit_hard = PM_OPTION_UNSET;
+    pm_heap_destroy(heap);
 }
 
 TEST(wild_sizes_are_refused) {
