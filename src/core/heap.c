@@ -172,7 +172,7 @@ static struct pm_pool *host_of(struct pm_heap *heap, pm_class class) {
     const size_t most = pm_class_host_max(pm_classes[class].size);
     if (pm_classes[class].size > PM_GUEST_MAX || was_guest(heap, class) ||
         lane_of(heap, class) != PM_NO_POOL || !pm_list_empty(&heap->bin[class]) ||
-        pm_get(&pm_heaps.abandoned[class].count) != 0) {
+        (!heap->is_private && pm_get(&pm_heaps.abandoned[class].count) != 0)) {
         return NULL;
     }
     for (pm_class larger = class + 1; pm_classes[larger].size <= most; larger++) {
@@ -384,7 +384,8 @@ static void list_told(struct pm_heap *heap) {
     }
 }
 
-// The same for all into which others have freed: in the child of fork, who was about to tell may be gone.
+// The same for all into which others have freed: who was about to tell may have ended there, by a fork or
+// a jump out of a handler.
 static void list_untold(struct pm_heap *heap) {
     PM_LIST_EACH(link, &heap->full) {
         if (remote_count(pool_of_link(link)) != 0) {

@@ -38,7 +38,7 @@ struct pm_heap {
     bool ended;                     // idle
     bool is_private;                // what follows `user` is of use; never changes
     uint64_t misses;                // written by its thread
-    struct pm_thread *user;         // the words of its thread, NULL while idle or private; under `lock`
+    struct pm_thread *user; // the words of its thread, NULL while idle or private; under `lock`
 
     // A private heap is used by one thread at a time, which the program sees to. It keeps its FULL
     // pools, and knows its large blocks, which may be freed by others.
@@ -59,7 +59,7 @@ struct pm_heaps {
     struct pm_list every;
     struct pm_list idle;
     size_t count;
-    struct pm_heap *looked_at; // the last one that pm_heaps_reclaim looked at
+    struct pm_heap *looked_at;    // the last one that pm_heaps_reclaim looked at
     struct pm_list private_heaps; // of the program; not among those above
     struct pm_list private_idle;  // such that have ended, to be used again
     // Pools whose heap ended, by class.

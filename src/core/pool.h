@@ -57,12 +57,12 @@
 struct pm_heap;
 
 enum pm_pool_state {
-    PM_POOL_UNUSED,    // its header was never written
-    PM_POOL_FREE,      // no block is handed out; on its arenas' lists
-    PM_POOL_CURRENT,   // the pool that its heap serves a class from
-    PM_POOL_LISTED,    // in a bin of its heap: has free blocks, or had when it was put there
-    PM_POOL_FULL,      // every block is handed out; nobody's, on no list; or a private heap's, on its
-                       // list of full ones
+    PM_POOL_UNUSED,  // its header was never written
+    PM_POOL_FREE,    // no block is handed out; on its arenas' lists
+    PM_POOL_CURRENT, // the pool that its heap serves a class from
+    PM_POOL_LISTED,  // in a bin of its heap: has free blocks, or had when it was put there
+    PM_POOL_FULL,    // every block is handed out; nobody's, on no list; or a private heap's, on its
+                     // list of full ones
     PM_POOL_ABANDONED, // nobody's, with room; on the list of its class
     PM_POOL_PURGING,   // free, off all lists while its pages are given back
     PM_POOL_STATE_COUNT

@@ -132,21 +132,20 @@ static void add_place(struct places *places, size_t offset) {
     places->word[place / 64] |= UINT64_C(1) << (place % 64);
 }
 
-// Adds the blocks of a list that has `count` of them.
+// Adds the blocks of a list that has `count` of them; one that comes back to itself never ends.
 static void add_list(struct places *free, const struct pm_pool *pool, uintptr_t block,
                      size_t count) {
     const uintptr_t base = pm_pool_base(pool);
+    const uint64_t key = pool->shared.key, divisor = pool->shared.divisor;
+    const uint64_t bound = pool->shared.carved * divisor;
+    const unsigned bits = pool->shared.bits;
     uintptr_t from = block;
-    for (; count != 0 && block != 0; count--) {
-        if (!pm_pool_has_carved(pool, block - base) || has_place(free, block - base)) {
-            break;
-        }
+    while (count != 0 && block != 0 && pm_link_sound(block, from, bits) &&
+           PM_LIKELY((block - base) * divisor < bound)) {
         add_place(free, block - base);
         from = block;
-        block = pm_link_read(block, pool->shared.key);
-        if (!pm_link_sound(block, from, pool->shared.bits)) {
-            break;
-        }
+        block = pm_link_read(block, key);
+        count--;
     }
     if (PM_UNLIKELY(count != 0 || block != 0)) {
         pm_misuse("pm_heap_walk", (const void *)from, PM_LIST_OVERWRITTEN);
@@ -166,11 +165,10 @@ static int visit_all(const struct pm_pool *pool, const struct walk *walk) {
 static void find_free(struct places *free, const struct pm_pool *pool) {
     const size_t size = pm_classes[pool->shared.class].size, carved = pool->shared.carved;
     const uint64_t remote = __atomic_load_n(&pool->remote.word, __ATOMIC_ACQUIRE);
-    const size_t pushed = remote >> PM_REMOTE_COUNT_SHIFT;
-    const size_t listed = carved / size - pm_pool_in_use(pool) - pushed - pool->inner.away;
+    const size_t used = pool->owned.used - (pool->shared.state == PM_POOL_CURRENT);
     free->shift = pool->shared.bits - pm_log2(PLACES);
-    add_list(free, pool, pool->owned.list, listed);
-    add_list(free, pool, remote & PM_REMOTE_LIST_MASK, pushed);
+    add_list(free, pool, pool->owned.list, carved / size - used - pool->inner.away);
+    add_list(free, pool, remote & PM_REMOTE_LIST_MASK, remote >> PM_REMOTE_COUNT_SHIFT);
     for (size_t i = 0; pm_inner_has_away(pool) && i < carved / size; i++) {
         if (pm_inner_is_away(pool, i)) {
             add_place(free, i * size);
