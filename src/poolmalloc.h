@@ -96,7 +96,7 @@ int pm_malloc_info(int options, FILE *to);
  * belongs together is together in memory, can be visited, and goes in one call. It is a handle, not
  * a thread's: whoever uses it, one thread at a time, with the program's own synchronisation between
  * one and the next. Different private heaps, and malloc, are used at the same time by different
- * threads. All functions with a `heap` use it, but for pm_heap_context and pm_heap_of; none is called
+ * threads. All functions with a `heap` use it, but for pm_heap_context and pm_heap_bytes; none is called
  * with NULL unless it says so.
  *
  * A block is one of pm_malloc in every other respect: any thread may free it by pm_free, resize it by
@@ -153,7 +153,7 @@ struct pm_heap_stats {
 void pm_heap_stats(const pm_heap *heap, struct pm_heap_stats *to);
 
 /* Bytes of the pools and the large blocks of the heap; whole pools, with what of them is free or was
- * never touched. Reads two numbers. */
+ * never touched. Reads two numbers. Any thread, at any time of the heap's life. */
 size_t pm_heap_bytes(const pm_heap *heap);
 
 /* Gives free memory of the heap back to the system, and what is free elsewhere with it: 1 when there
