@@ -129,9 +129,15 @@ void *pm_heap_realloc(pm_heap *heap, void *block, size_t n) PM_API_SIZE(3);
 void pm_heap_free(pm_heap *heap, void *block);
 void pm_heap_free_sized(pm_heap *heap, void *block, size_t n);
 
+/* The same for a block of whichever private heap, which the caller uses. */
+void pm_heap_free_any(void *block);
+
 /* The private heap that a block belongs to; NULL for all other blocks, those of libc's malloc
  * included, for static data, and for NULL. A few loads, no lock. Any thread that has the block. */
 pm_heap *pm_heap_of(const void *block);
+
+/* The context of that heap; NULL where pm_heap_of says NULL. */
+void *pm_heap_context_of(const void *block);
 
 /* Calls visit(block, size, arg) once for each block in use, `size` being the bytes that the program may
  * use in it: first those in pools, a pool after the other and by ascending address inside of each, then

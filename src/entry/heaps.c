@@ -129,6 +129,18 @@ PM_INLINE void fast_free(struct pm_heap *heap, void *at) {
     }
 }
 
+// What belongs to no private heap is no block for this function.
+static PM_NOINLINE void free_any_miss(void *at) {
+    struct pm_heap *const heap = pm_private_owner(at);
+    if (PM_LIKELY(heap != NULL)) {
+        free_miss(heap, at);
+    } else if (at != NULL) {
+        size_t size;
+        const enum pm_verdict verdict = pm_private_prove(NULL, at, &size);
+        pm_misuse("pm_heap_free_any", at, verdict == PM_DONE ? PM_ANOTHER_HEAPS : verdict);
+    }
+}
+
 PM_EXPORT void *pm_heap_malloc(struct pm_heap *heap, size_t n) {
     void *const block = fast_malloc(heap, n);
     return PM_LIKELY(block != NULL) ? block : malloc_miss(heap, n);
@@ -141,6 +153,16 @@ PM_EXPORT void pm_heap_free(struct pm_heap *heap, void *block) {
 PM_EXPORT void pm_heap_free_sized(struct pm_heap *heap, void *block, size_t n) {
     (void)n;
     fast_free(heap, block);
+}
+
+PM_EXPORT void pm_heap_free_any(void *block) {
+    if (PM_LIKELY(pm_map_kind_near(block) == PM_SLOT_SMALL)) {
+        struct pm_heap *const owner = pm_get(&pm_pool_of(block, PM_SMALL_POOL_BITS)->shared.owner);
+        if (PM_LIKELY(pm_heap_is_private(owner)) && PM_LIKELY(push(owner, block, PM_SMALL_POOL_BITS))) {
+            return;
+        }
+    }
+    free_any_miss(block);
 }
 
 PM_EXPORT void *pm_heap_calloc(struct pm_heap *heap, size_t count, size_t size) {
@@ -199,6 +221,11 @@ PM_EXPORT void *pm_heap_realloc(struct pm_heap *heap, void *block, size_t n) {
 
 PM_EXPORT struct pm_heap *pm_heap_of(const void *block) {
     return pm_private_owner(block);
+}
+
+PM_EXPORT void *pm_heap_context_of(const void *block) {
+    const struct pm_heap *const heap = pm_private_owner(block);
+    return PM_LIKELY(heap != NULL) ? heap->context : NULL;
 }
 
 PM_EXPORT struct pm_heap *pm_heap_new(void *context) {
