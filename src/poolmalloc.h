@@ -171,6 +171,26 @@ int pm_heap_trim(pm_heap *heap);
  * does nothing. */
 void pm_heap_destroy(pm_heap *heap);
 
+/* A section of the statistics that a library or program adds: after poolmalloc's own, as text and as JSON
+ * (under "sections"). `write` is called as the statistics are written, by the thread that asked for
+ * them, at any time; it tells its numbers by the functions below, and must not use private heaps that
+ * another thread uses, nor wait for one. Names are UTF-8 without control characters; "_" is written as
+ * a space in text. The section must last until the process ends; it is added once, by any thread. */
+typedef struct pm_report pm_report;
+struct pm_report_section {
+    const char *name;
+    void (*write)(pm_report *to, void *context);
+    void *context;
+    struct pm_report_section *next_; /* the library's */
+};
+void pm_report_add(struct pm_report_section *section);
+
+/* For `write`: a number, or a group of numbers (and of groups, 8 within each other at most) from begin to
+ * end. */
+void pm_report_number(pm_report *to, const char *name, size_t value);
+void pm_report_begin(pm_report *to, const char *name);
+void pm_report_end(pm_report *to);
+
 /* The object from which debuggers and other processes reach everything; its layout is versioned. */
 struct pm_root;
 extern const struct pm_root pm_root;

@@ -68,7 +68,7 @@
 #define PM_KEEP_EXTRA         ((size_t)16 << 20)
 #define PM_KEEP_TIMES         4
 #define PM_KEEP_STEP          ((size_t)1 << 20) // of growth, at which all kinds look what they keep
-#define PM_KEEP_KINDS         5 // two of pools, two of runs, huge blocks
+#define PM_KEEP_KINDS         5                 // two of pools, two of runs, huge blocks
 #define PM_PURGE_DELAY_MS     1000
 #define PM_PURGE_DELAY_MAX_MS ((size_t)24 * 3600 * 1000)
 #define PM_PURGE_BATCH        16
@@ -130,5 +130,8 @@
 
 #define PM_PATH_MAX 1024
 #define PM_LINE_MAX 512
+
+// Bytes of a name in a section of the statistics.
+#define PM_SECTION_NAME_MAX 64
 
 #endif

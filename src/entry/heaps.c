@@ -158,7 +158,8 @@ PM_EXPORT void pm_heap_free_sized(struct pm_heap *heap, void *block, size_t n) {
 PM_EXPORT void pm_heap_free_any(void *block) {
     if (PM_LIKELY(pm_map_kind_near(block) == PM_SLOT_SMALL)) {
         struct pm_heap *const owner = pm_get(&pm_pool_of(block, PM_SMALL_POOL_BITS)->shared.owner);
-        if (PM_LIKELY(pm_heap_is_private(owner)) && PM_LIKELY(push(owner, block, PM_SMALL_POOL_BITS))) {
+        if (PM_LIKELY(pm_heap_is_private(owner)) &&
+            PM_LIKELY(push(owner, block, PM_SMALL_POOL_BITS))) {
             return;
         }
     }

@@ -10,6 +10,7 @@
 #include "base/bits.h"
 #include "base/format.h"
 #include "os/os.h"
+#include "poolmalloc.h"
 
 #define BUFFER_BYTES 4096
 
@@ -21,22 +22,25 @@
 static int stderr_copy = -1;
 static struct pm_file_id stderr_id;
 
-struct report {
+struct pm_report {
     int fd, error;
+    enum pm_stats_format format;
+    unsigned depth;        // of groups, in sections
+    const char *separator; // before the next member in JSON
     size_t length;
     char buffer[BUFFER_BYTES];
     struct pm_snapshot snapshot;
 };
 
-static void flush(struct report *report) {
+static void flush(struct pm_report *report) {
     if (report->length != 0 && report->error == 0) {
         report->error = pm_os_write(report->fd, report->buffer, report->length);
     }
     report->length = 0;
 }
 
-static void print(struct report *report, const char *format, ...) PM_PRINTF(2, 3);
-static void print(struct report *report, const char *format, ...) {
+static void print(struct pm_report *report, const char *format, ...) PM_PRINTF(2, 3);
+static void print(struct pm_report *report, const char *format, ...) {
     va_list args;
     if (BUFFER_BYTES - report->length < PM_LINE_MAX) {
         flush(report);
@@ -57,11 +61,11 @@ static void print(struct report *report, const char *format, ...) {
                         count(private_bytes, "bytes in pools and large blocks of these")    \
                             count(misses, "misses")
 
-static void print_row(struct report *report, const char *text, size_t value) {
+static void print_row(struct pm_report *report, const char *text, size_t value) {
     print(report, "%-46s = %'20zu\n", text, value);
 }
 
-static void write_text(struct report *report) {
+static void write_text(struct pm_report *report) {
     const struct pm_snapshot *const snapshot = &report->snapshot;
     print(report, "poolmalloc statistics of process %d\n\n", pm_os_pid());
     print(report, "class     size    pools   blocks in use   blocks available   "
@@ -87,7 +91,7 @@ static void write_text(struct report *report) {
 #undef ROW
 }
 
-static void write_json(struct report *report) {
+static void write_json(struct pm_report *report) {
     const struct pm_snapshot *const snapshot = &report->snapshot;
     const char *separator = "";
     print(report, "{\n  \"version\": %d,\n  \"pid\": %d,\n  \"balance\": {", JSON_VERSION,
@@ -115,22 +119,112 @@ static void write_json(struct report *report) {
             separator = ",";
         }
     }
-    print(report, "\n  ]\n}\n");
+    print(report, "\n  ]");
+}
+
+// Sections that others have added, the latest first: a list that only grows; atomic.
+static struct pm_report_section *sections;
+
+PM_EXPORT void pm_report_add(struct pm_report_section *section) {
+    section->next_ = __atomic_load_n(&sections, __ATOMIC_RELAXED);
+    while (!__atomic_compare_exchange_n(&sections, &section->next_, section, false,
+                                        __ATOMIC_RELEASE, __ATOMIC_RELAXED)) {
+    }
+}
+
+#define INDENT 2
+
+// A name as far as a line has room for it, and what breaks neither form.
+struct name {
+    char text[PM_SECTION_NAME_MAX + 1];
+};
+
+static struct name plain_name(const char *from, bool text) {
+    struct name name;
+    size_t length = 0;
+    for (; *from != '\0' && length < PM_SECTION_NAME_MAX; from++) {
+        const bool bad = (unsigned char)*from < ' ' || *from == '"' || *from == '\\';
+        name.text[length++] = bad ? '?' : text && *from == '_' ? ' ' : *from;
+    }
+    name.text[length] = '\0';
+    return name;
+}
+
+static void print_member(struct pm_report *report, const char *name) {
+    print(report, "%s\n%*s\"%s\": ", report->separator, (int)(INDENT * (report->depth + 2)), "",
+          plain_name(name, false).text);
+    report->separator = ",";
+}
+
+PM_EXPORT void pm_report_number(struct pm_report *report, const char *name, size_t value) {
+    if (report->format == PM_STATS_JSON) {
+        print_member(report, name);
+        print(report, "%zu", value);
+    } else {
+        const int indent = (int)(INDENT * (report->depth + 1));
+        print(report, "%*s%-*s = %'20zu\n", indent, "", 46 - indent, plain_name(name, true).text,
+              value);
+    }
+}
+
+PM_EXPORT void pm_report_begin(struct pm_report *report, const char *name) {
+    if (report->format == PM_STATS_JSON) {
+        print_member(report, name);
+        print(report, "{");
+        report->separator = "";
+    } else {
+        print(report, "%*s%s\n", (int)(INDENT * (report->depth + 1)), "",
+              plain_name(name, true).text);
+    }
+    report->depth++;
+}
+
+PM_EXPORT void pm_report_end(struct pm_report *report) {
+    report->depth--;
+    if (report->format == PM_STATS_JSON) {
+        print(report, "\n%*s}", (int)(INDENT * (report->depth + 2)), "");
+        report->separator = ",";
+    }
+}
+
+static void write_sections(struct pm_report *report) {
+    report->depth = 0;
+    report->separator = "";
+    if (report->format == PM_STATS_JSON) {
+        print(report, ",\n  \"sections\": {");
+    }
+    for (struct pm_report_section *section = __atomic_load_n(&sections, __ATOMIC_ACQUIRE);
+         section != NULL; section = section->next_) {
+        if (report->format == PM_STATS_JSON) {
+            pm_report_begin(report, section->name);
+            section->write(report, section->context);
+            pm_report_end(report);
+        } else {
+            print(report, "\n%s\n", plain_name(section->name, true).text);
+            section->write(report, section->context);
+        }
+    }
+    if (report->format == PM_STATS_JSON) {
+        print(report, "\n  }\n}\n");
+    }
 }
 
 int pm_report_write(int fd, enum pm_stats_format format) {
-    const size_t size = pm_round_up(sizeof(struct report), pm_os_page_size());
-    struct report *const report = pm_os_map(NULL, size);
+    const size_t size = pm_round_up(sizeof(struct pm_report), pm_os_page_size());
+    struct pm_report *const report = pm_os_map(NULL, size);
     if (report == NULL) {
         return -ENOMEM;
     }
     report->fd = fd;
+    report->format = format;
     if (!pm_snapshot_own(&report->snapshot)) {
         print(report, "poolmalloc: statistics: the lists changed while they were read\n");
     } else if (format == PM_STATS_JSON) {
         write_json(report);
+        write_sections(report);
     } else {
         write_text(report);
+        write_sections(report);
     }
     flush(report);
     const int error = report->error;

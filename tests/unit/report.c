@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #define TEST(name) UNIT_TEST(report, name)
-#define MIB ((size_t)1 << 20)
+#define MIB        ((size_t)1 << 20)
 
 static void take_some_of_all(void) {
     for (unsigned i = 0; i < 2000; i++) {
@@ -81,7 +81,8 @@ TEST(the_table_of_the_text_has_every_class_in_use) {
     unit_take(PM_MEDIUM_MAX);
     const char *const text = report(PM_STATS_TEXT);
     unsigned rows = 0;
-    for (const char *line = strstr(text, "----\n") + 5; *line != '\n'; line = strchr(line, '\n') + 1) {
+    for (const char *line = strstr(text, "----\n") + 5; *line != '\n';
+         line = strchr(line, '\n') + 1) {
         unsigned class, size;
         size_t pools, in_use, available, pinned, sparse;
         CHECK(sscanf(line, "%u %u %zu %zu %zu %zu %zu", &class, &size, &pools, &in_use, &available,
@@ -166,7 +167,8 @@ static void check_json(void) {
     CHECK(sum == value_of(text, "mapped"));
     CHECK(value_of(text, "version") == 1 && value_of(text, "pid") == (size_t)getpid());
     static const char *const counts[] = { "pool_arenas", "pool_arenas_made", "run_arenas",
-                                          "huge_blocks", "huge_cached", "heaps", "misses" };
+                                          "huge_blocks", "huge_cached",      "heaps",
+                                          "misses" };
     for (unsigned i = 0; i < sizeof counts / sizeof *counts; i++) {
         CHECK(value_of(strchr(text, '}'), counts[i]) < 1000000);
     }
@@ -192,7 +194,8 @@ TEST(names_in_the_json_differ) {
         char name[64];
         snprintf(name, sizeof name, "%.*s:", (int)(close - at + 1), at);
         const char *const again = strstr(close, name);
-        const bool in_balance = again != NULL && at < strchr(text, '}') && again > strchr(text, '}');
+        const bool in_balance =
+            again != NULL && at < strchr(text, '}') && again > strchr(text, '}');
         CHECK(again == NULL || again > end || in_balance, "%s is there twice", name);
         at = close + 1;
     }
@@ -225,4 +228,27 @@ TEST(usage_agrees_with_the_balance) {
           snapshot.mapped - balance->huge_in_use - balance->huge_cached - balance->metadata);
     fake_fail(FAKE_MAP, 0, FAKE_ALL);
     CHECK(!pm_usage_read(&usage) && usage.used == 0 && usage.in_arenas == 0);
+}
+
+static void write_numbers(pm_report *to, void *context) {
+    pm_report_number(to, "first_number", *(size_t *)context);
+    pm_report_begin(to, "a_group");
+    pm_report_begin(to, "inner");
+    pm_report_number(to, "with \"quotes\"", 2);
+    pm_report_end(to);
+    pm_report_number(to, "second", 3);
+    pm_report_end(to);
+}
+
+TEST(sections_of_others_stand_behind_in_both_forms) {
+    static size_t number = 1234567;
+    static struct pm_report_section section = { "others", write_numbers, &number, NULL };
+    pm_report_add(&section);
+    const char *text = report(PM_STATS_TEXT);
+    CHECK(strstr(text, "\nothers\n  first number ") != NULL, "%s", text);
+    CHECK(strstr(text, " 1,234,567\n  a group\n    inner\n") != NULL, "%s", text);
+    text = report(PM_STATS_JSON);
+    CHECK(*skip(read_value(skip(text))) == '\0', "'%s'", text);
+    CHECK(strstr(text, "\"first_number\": 1234567") != NULL, "%s", text);
+    CHECK(strstr(text, "\"with ?quotes?\": 2") != NULL, "%s", text);
 }

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) the poolmalloc authors
+
+// Objects begin and end.
+//
+// An object that ends gives up its references, which ends others in turn. They end within each other, the
+// first before the second, down to NESTING_MAX levels: the stack stays bounded and the order is what
+// a program expects. Deeper ones wait in a list, linked through their second word, for which no memory is
+// needed, until the outermost has ended.
+//
+// Trash (collect.c) can't wait in that list, because it is in another: it stays as it is, with a count
+// of 0, and the run ends it when it comes to it. Trash that the run has cleared holds nothing more: it
+// can end at any depth.
+
+#include "object/object.h"
+
+#define NESTING_MAX 50
+
+static void free_container(po_state *state, struct po_container *container) {
+    if (po_slots_of(&container->object)->traverse != NULL) {
+        po_gc_freed(state);
+    }
+    po_block_free(state, container, true);
+}
+
+void po_unmake_container(po_state *state, void *container) {
+    free_container(state, container);
+}
+
+void po_finalize(po_object *object) {
+    const struct po_slots *const slots = po_slots_of(object);
+    if (slots->finalize == NULL || (object->flags_ & PO_FINALIZED)) {
+        return;
+    }
+    const struct po_error before = po_error_last();
+    object->flags_ |= PO_FINALIZED;
+    slots->finalize(object);
+    po_restore_error(before);
+}
+
+// False when the finalizer has brought the object back.
+static bool finalize(po_state *state, struct po_container *container) {
+    po_object *const object = &container->object;
+    const bool was_trash = object->flags_ & PO_TRASH;
+    object->count_ = 1;
+    po_finalize(object);
+    if (po_is_immortal(object) || --object->count_ != 0) {
+        if (!was_trash && po_slots_of(object)->traverse != NULL) {
+            po_track_again(state, container);
+        }
+        return false;
+    }
+    return true;
+}
+
+// The last steps: nothing brings the object back any more.
+static void end_for_good(po_state *state, struct po_container *container) {
+    po_object *const object = &container->object;
+    const struct po_slots *const slots = po_slots_of(object);
+    object->flags_ |= PO_ENDING;
+    if (object->flags_ & PO_HAS_WEAK) {
+        po_weak_end(state, object);
+    }
+    if (slots->clear != NULL) {
+        slots->clear(object);
+    }
+    if (slots->release != NULL) {
+        const struct po_error before = po_error_last();
+        slots->release(object);
+        po_restore_error(before);
+    }
+    if (object->flags_ & PO_TRASH) {
+        object->flags_ |= PO_GONE;
+    } else {
+        free_container(state, container);
+    }
+}
+
+static void end(po_state *state, struct po_container *container) {
+    if (po_slots_of(&container->object)->finalize == NULL ||
+        (container->object.flags_ & PO_FINALIZED) || finalize(state, container)) {
+        end_for_good(state, container);
+    }
+}
+
+static void end_deferred(po_state *state) {
+    while (state->deferred != NULL) {
+        struct po_container *const container = state->deferred;
+        state->deferred = (struct po_container *)container->gc_;
+        container->gc_ = 0;
+        end(state, container);
+    }
+}
+
+static void end_nested(po_state *state, struct po_container *container) {
+    state->nesting++;
+    end(state, container);
+    if (state->nesting == 1) {
+        end_deferred(state);
+    }
+    state->nesting--;
+}
+
+void po_end_trash(po_state *state, struct po_container *container) {
+    end_nested(state, container);
+}
+
+static __attribute__((noinline)) void end_rare(po_state *state, struct po_container *container) {
+    const unsigned flags = container->object.flags_;
+    // A slot that takes and drops a reference to its own object ends it once.
+    if (flags & PO_ENDING) {
+        return;
+    }
+    po_untrack(state, container);
+    if (state->nesting < NESTING_MAX || (flags & PO_CLEARED)) {
+        end_nested(state, container);
+    } else if (!(flags & PO_TRASH)) {
+        container->gc_ = (uint64_t)(uintptr_t)state->deferred;
+        state->deferred = container;
+    }
+}
+
+// What most containers need: their references are given up, and they are gone.
+static __attribute__((noinline)) void end_container(po_object *object) {
+    struct po_container *const container = (struct po_container *)object;
+    po_state *const state = po_state_of_mortal(object);
+    const struct po_slots *const slots = po_slots_of(&container->object);
+    const unsigned flags = container->object.flags_;
+    if (PO_UNLIKELY(!slots->only_refers || state->is_watched || state->nesting >= NESTING_MAX ||
+                    (flags & (PO_ENDING | PO_HAS_WEAK | PO_TRASH)))) {
+        end_rare(state, container);
+        return;
+    }
+    po_untrack(state, container);
+    po_set_flags(&container->object, PO_UNTRACKED | PO_CONTAINER | PO_ENDING);
+    state->nesting++;
+    slots->clear(&container->object);
+    po_gc_freed(state);
+    po_block_free(state, container, true);
+    if (PO_UNLIKELY(state->nesting == 1 && state->deferred != NULL)) {
+        end_deferred(state);
+    }
+    state->nesting--;
+}
+
+static __attribute__((noinline)) void end_atom(po_object *object) {
+    po_state *const state = po_state_of_mortal(object);
+    // First, so that no callback finds a text that is about to go.
+    if (object->flags_ & PO_INTERNED) {
+        po_intern_forget(state, object);
+    }
+    if (object->flags_ & PO_HAS_WEAK) {
+        po_weak_end(state, object);
+    }
+    po_block_free(state, object, false);
+}
+
+void po_dead_(po_object *object) {
+#if !PO_LIBC_BLOCKS
+    if (PO_LIKELY(object->flags_ == PO_UNTRACKED)) {
+        pm_heap_free_any(object);
+        return;
+    }
+#endif
+    if (object->flags_ & PO_CONTAINER) {
+        end_container(object);
+    } else {
+        end_atom(object);
+    }
+}
+
+po_state *po_state_of(const po_object *object) {
+    return object->flags_ & PO_SHARED ? NULL : po_state_of_mortal(object);
+}

@@ -1,0 +1,400 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) the poolmalloc authors
+
+// Objects from the inside: flags, types as the library uses them, states, and what the files of
+// this folder offer each other.
+//
+// An object's head is eight bytes: its count, the number of its type, and flags. What can refer to
+// other objects is a container, and has a second word, `gc_`, that is the collector's.
+//
+// The life of an object, and the functions that change it:
+//
+//     made         po_make, po_make_container: count 1
+//     tracked      po_track: its slots accept it, the collector sees it
+//     ending       po_dead_: the count has reached 0; then finalize, which may bring it back, weak
+//                  references die, clear, release, and the block is freed
+//     trash        collect.c: found unreachable; its block stays until the run ends, so that the list
+//                  of trash needs no memory
+//     gone         in the trash and ended; only the list of trash still knows it
+
+#ifndef PO_OBJECT_OBJECT_H
+#define PO_OBJECT_OBJECT_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "poolmalloc.h"
+#include "poolobject.h"
+
+#define PO_LIKELY(truth)   __builtin_expect(!!(truth), 1)
+#define PO_UNLIKELY(truth) __builtin_expect(!!(truth), 0)
+
+// Where AddressSanitizer watches, each object is a block of libc's, so that it sees each.
+#if defined(__SANITIZE_ADDRESS__)
+#    define PO_LIBC_BLOCKS 1
+#elif defined(__has_feature)
+#    if __has_feature(address_sanitizer)
+#        define PO_LIBC_BLOCKS 1
+#    endif
+#endif
+#ifndef PO_LIBC_BLOCKS
+#    define PO_LIBC_BLOCKS 0
+#endif
+
+// Flags of an object. The lowest three bits are its generation, so that one compare tells whether a
+// run looks at it.
+enum {
+    PO_GEN_MASK = 7, // 0, 1, 2, or:
+    PO_FROZEN = 3,
+    PO_UNTRACKED = 4,
+    PO_CONTAINER = 1 << 3,
+    PO_FINALIZED = 1 << 4,
+    PO_HAS_WEAK = 1 << 5, // the state's table has weak references to it
+    PO_REACHED = 1 << 6,  // collect.c
+    PO_TRASH = 1 << 7,    // collect.c
+    PO_GONE = 1 << 8,     // ended, and its block waits for the end of the run
+    PO_INTERNED = 1 << 9, // str: the state's table has it
+    PO_IN_REPR = 1 << 10, // its text is being written
+    PO_ENDING = 1 << 11,  // its references and what it holds outside are being given up
+    PO_CLEARED = 1 << 12, // trash whose references the run has cleared
+    PO_SHARED = 1 << 13,  // of no state
+    PO_WATCHED = 1 << 14, // of a watched state: does not end in the short way
+};
+
+#define PO_GEN_OLD     2
+#define PO_GENERATIONS 3
+
+struct po_container {
+    PO_HEAD;
+};
+
+// What all structs with items begin with.
+struct po_items {
+    PO_HEAD_ITEMS;
+};
+
+#define PO_TYPES_MAX 65536
+
+// A type with the slots of its bases filled in.
+struct po_slots {
+    po_type *type;
+    bool is_plain; // ends by freeing its block
+    bool is_container;
+    bool only_refers; // traverse and clear are all that it has for its end
+    size_t size, item_size;
+    int (*traverse)(const po_object *self, po_visit visit, void *argument);
+    void (*clear)(po_object *self);
+    void (*finalize)(po_object *self);
+    void (*release)(po_object *self);
+    int (*equal)(po_object *self, po_object *other);
+    int (*hash)(po_object *self, uint64_t *to);
+    int (*repr)(po_object *self, po_text *to);
+};
+
+// By number. Entries are written before an object of the type exists, and never change.
+extern const struct po_slots *po_slots[PO_TYPES_MAX];
+
+static inline const struct po_slots *po_slots_of(const po_object *object) {
+    return po_slots[object->type_];
+}
+
+// The number of a type, which gets one at its first use; 0 and an error when it can't.
+unsigned po_type_number_slow(po_type *type);
+static inline unsigned po_type_number(po_type *type) {
+    const unsigned known = type != NULL ? __atomic_load_n(&type->number_, __ATOMIC_ACQUIRE) : 0;
+    return PO_LIKELY(known != 0) ? known : po_type_number_slow(type);
+}
+
+// Fills in what needs it before anything is used. Idempotent.
+void po_start(void);
+
+// Weak references of a state, by target (weakref.c): open addressing; an entry is the first of a chain.
+struct po_weakref;
+struct po_weak_table {
+    struct po_weakref **entry;
+    size_t used, room; // room: 0 or a power of two
+};
+
+// Texts of a state that are one object each (intern.c); the references are not counted.
+struct po_intern_table {
+    struct po_str_ **entry;
+    size_t used, room;
+};
+
+struct po_state {
+#if PO_LIBC_BLOCKS
+    struct po_libc_block *containers, *rest; // lists
+    size_t bytes;
+#else
+    pm_heap *containers; // objects that can refer to others, so that the collector walks no others
+    pm_heap *rest;       // all other objects, and buffers
+#endif
+    // Tracked objects of generation 1, then those of 0; each knows its index in gc_. Entries are NULL
+    // where objects ended while a run went on.
+    struct po_container **young;
+    uint32_t young_one;   // of generation 1
+    uint32_t young_count; // of both
+    uint32_t young_room;
+    uint64_t old, frozen; // tracked objects of these
+    uint16_t
+        old_reached; // PO_REACHED or 0: what the flag is in objects of generation 2 between runs
+    int8_t running;  // the generation of the run that goes on, or -1
+    bool has_holes;  // entries of `young` are NULL
+    bool is_ending;  // in po_state_free
+    pthread_t user;  // the thread that made room in it last
+    po_state *next, **at; // all states (statistics.c)
+    bool is_watched;      // POOLOBJECT_DEBUG is on (debug.h)
+    uint64_t count[PO_GENERATIONS];
+    uint64_t pending, total; // objects that came to generation 2 since its last run, and then
+    size_t bytes_at_full;    // of the heap after its last run
+    uint64_t ns_each[PO_GENERATIONS]; // what a run took for each object, the last time
+    struct po_gc_config config;
+    struct po_gc_stats stats;
+    void (*tell)(po_state *state, const struct po_gc_event *event, void *argument);
+    void *tell_argument;
+    struct po_container *deferred; // count.c: ended objects that wait, linked through gc_
+    unsigned nesting;              // count.c: objects that are being ended within each other
+    struct po_weak_table weak;
+    struct po_intern_table interned;
+};
+
+// --- memory.c: blocks -------------------------------------------------------------------------
+
+#if PO_LIBC_BLOCKS
+po_state *po_state_of_mortal(const po_object *object);
+#else
+// The state of an object that is not shared.
+static inline po_state *po_state_of_mortal(const po_object *object) {
+    return (po_state *)pm_heap_context_of(object);
+}
+#endif
+
+// Blocks for objects; NULL without memory, PO_NO_MEMORY is the last error then.
+void *po_block_slow(po_state *state, size_t size, bool container);
+void po_block_free_slow(po_state *state, void *block, bool container);
+size_t po_block_size(const void *block);
+
+static inline void *po_block(po_state *state, size_t size, bool container) {
+#if !PO_LIBC_BLOCKS
+    void *const block = PO_LIKELY(!state->is_watched)
+                            ? pm_heap_malloc(container ? state->containers : state->rest, size)
+                            : NULL;
+    if (PO_LIKELY(block != NULL)) {
+        return block;
+    }
+#endif
+    return po_block_slow(state, size, container);
+}
+
+static inline void po_block_free(po_state *state, void *block, bool container) {
+#if !PO_LIBC_BLOCKS
+    if (PO_LIKELY(!state->is_watched)) {
+        pm_heap_free(container ? state->containers : state->rest, block);
+        return;
+    }
+#endif
+    po_block_free_slow(state, block, container);
+}
+
+// Buffers: memory of objects that is no object. NULL without memory, and the buffer is as it was. A
+// resize of NULL is a new one; freeing NULL does nothing.
+void *po_buffer_resize(po_state *state, void *buffer, size_t size);
+void po_buffer_free(po_state *state, void *buffer);
+
+// Calls visit for each container, or for each block that is none (of type 0: a buffer), which must
+// neither make nor free any, and returns 0.
+void po_walk(po_state *state, bool containers,
+             int (*visit)(void *block, size_t size, void *argument), void *argument);
+
+size_t po_bytes_held(const po_state *state);
+po_state *po_memory_open(void);        // a state, all zero but for its memory
+void po_memory_close(po_state *state); // frees everything, and the state
+
+// Gives back what can be; false when there was nothing.
+bool po_memory_reclaim(po_state *state);
+
+// --- error.c ----------------------------------------------------------------------------------
+
+int po_fail(enum po_code code); // sets the last error; returns -1
+void po_restore_error(struct po_error error);
+
+// Nesting of equal, hash and repr of the calling thread: enter fails with PO_TOO_DEEP.
+bool po_depth_enter(void);
+void po_depth_leave(void);
+
+static inline void *po_fail_null(enum po_code code) {
+    po_fail(code);
+    return NULL;
+}
+
+// Of an exported function's arguments: of this type?
+static inline bool po_check_type(const po_object *object, unsigned number) {
+    return PO_LIKELY(object != NULL && object->type_ == number) || (po_fail(PO_WRONG_TYPE), false);
+}
+
+// --- count.c, collect.c: making and ending --------------------------------------------------------
+
+static inline bool po_is_immortal(const po_object *object) {
+    return (object->count_ & PO_IMMORTAL_) != 0;
+}
+
+static inline unsigned po_gen(const po_object *object) {
+    return object->flags_ & PO_GEN_MASK;
+}
+
+static inline bool po_is_tracked(const po_object *object) {
+    return po_gen(object) < PO_UNTRACKED;
+}
+
+// A free reads the second half of the head at once, which would wait for shorter writes to it.
+static inline void po_set_flags(po_object *object, unsigned flags) {
+    const uint32_t half = object->type_ | (uint32_t)flags << 16;
+    memcpy((char *)object + offsetof(po_object, type_), &half, sizeof half);
+}
+
+static inline void po_set_gen(po_object *object, unsigned gen) {
+    po_set_flags(object, (object->flags_ & ~(unsigned)PO_GEN_MASK) | gen);
+}
+
+static inline void po_set_head(void *object, unsigned number, unsigned flags) {
+    const uint64_t head = 1 | (uint64_t)number << 32 | (uint64_t)flags << 48;
+    memcpy(object, &head, sizeof head);
+}
+
+// A block with an object's head, new.
+static inline void *po_make_with(po_state *state, unsigned number, size_t size, unsigned flags) {
+    void *const made = po_block(state, size, flags & PO_CONTAINER);
+    if (PO_LIKELY(made != NULL)) {
+        po_set_head(made, number, flags);
+    }
+    return made;
+}
+
+// An object of a type that is no container, all of it but the head undefined, new.
+static inline void *po_make(po_state *state, unsigned number, size_t size) {
+    return PO_LIKELY(!state->is_watched)
+               ? po_make_with(state, number, size, PO_UNTRACKED)
+               : po_make_with(state, number, size, PO_UNTRACKED | PO_WATCHED);
+}
+
+void po_gc_run_due(po_state *state);
+bool po_gc_grow(po_state *state);
+
+// As a container is made: counts it, runs what is due, and makes room for one more in the vector of
+// young objects; false without memory.
+static inline bool po_gc_step(po_state *state) {
+    if (PO_UNLIKELY(++state->count[0] > state->config.threshold[0])) {
+        po_gc_run_due(state);
+    }
+    return PO_LIKELY(state->young_count < state->young_room) || po_gc_grow(state);
+}
+
+// A container of a type that can't refer to others, new.
+static inline void *po_make_bare(po_state *state, unsigned number, size_t size) {
+    struct po_container *const made =
+        (struct po_container *)po_make_with(state, number, size, PO_UNTRACKED | PO_CONTAINER);
+    if (PO_LIKELY(made != NULL)) {
+        made->gc_ = 0;
+    }
+    return made;
+}
+
+// A container, new, all of it but the head undefined. The caller fills it in and calls po_track, which
+// can't fail, or po_unmake_container before anything else is made. May collect.
+static inline void *po_make_container(po_state *state, unsigned number, size_t size) {
+    return PO_LIKELY(po_gc_step(state)) ? po_make_with(state, number, size, PO_CONTAINER) : NULL;
+}
+
+static inline void po_track(po_state *state, void *object) {
+    struct po_container *const container = (struct po_container *)object;
+    container->gc_ = state->young_count;
+    state->young[state->young_count++] = container;
+}
+
+// An object that its finalizer has brought back.
+void po_track_again(po_state *state, struct po_container *container);
+
+// The object ends. One that is not tracked is left as it is.
+void po_untrack_slow(po_state *state, struct po_container *container);
+static inline void po_untrack(po_state *state, struct po_container *container) {
+    // Most objects end young, the latest first.
+    if (PO_LIKELY(po_gen(&container->object) == 0 && container->gc_ == state->young_count - 1 &&
+                  state->running < 0)) {
+        state->young_count--;
+        po_set_gen(&container->object, PO_UNTRACKED);
+    } else {
+        po_untrack_slow(state, container);
+    }
+}
+
+// A container's block was freed.
+static inline void po_gc_freed(po_state *state) {
+    state->count[0] -= state->count[0] != 0;
+}
+long po_gc_run(po_state *state, int generation);
+void po_gc_open(po_state *state);
+
+// Frees one that was not tracked, and holds no references.
+void po_unmake_container(po_state *state, void *container);
+
+// Ends trash whose count has reached 0 when po_dead_ could not.
+void po_end_trash(po_state *state, struct po_container *container);
+// Calls a finalizer, unless it was called before. The caller holds a reference.
+void po_finalize(po_object *object);
+
+// An object is about to be stored in one of `state`: builds with checks stop at one of another state.
+#if PM_CHECKS
+void po_check_state(po_state *state, const po_object *object);
+#else
+#    define po_check_state(state, object) ((void)0)
+#endif
+
+// --- weakref.c ----------------------------------------------------------------------------------
+
+// The object ends: its weak references are dead, then their callbacks are called.
+void po_weak_end(po_state *state, po_object *target);
+// The same for trash, in two steps: first all die, then the callbacks of those that are not trash
+// themselves are called, which `calls` gathers.
+struct po_weak_calls {
+    struct po_weakref *first, **end;
+};
+void po_weak_kill(po_state *state, po_object *target, struct po_weak_calls *calls);
+void po_weak_call(const struct po_weak_calls *calls);
+// A weak reference that is trash: dies without a callback.
+void po_weak_die(po_state *state, po_object *weakref);
+
+// --- intern.c -----------------------------------------------------------------------------------
+
+void po_intern_forget(po_state *state, po_object *str);
+
+// --- hash.c -------------------------------------------------------------------------------------
+
+uint64_t po_hash_bytes(const void *data, size_t n); // never 0
+uint64_t po_hash_word(uint64_t word);
+void po_hash_start(void);
+
+// --- text.c -------------------------------------------------------------------------------------
+
+struct po_text {
+    po_state *state;
+    char *data; // a buffer
+    size_t size, room;
+};
+
+// --- statistics.c -------------------------------------------------------------------------------
+
+void po_statistics_start(void);
+void po_statistics_open(po_state *state);
+void po_statistics_close(po_state *state);
+
+// --- One for each type --------------------------------------------------------------------------
+
+extern const struct po_slots po_none_slots, po_bool_slots, po_int_slots, po_float_slots,
+    po_str_slots, po_bytes_slots, po_tuple_slots, po_list_slots, po_dict_slots, po_weakref_slots;
+void po_int_start(void);
+void po_str_start(void);
+
+#endif

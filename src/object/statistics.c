@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) the poolmalloc authors
+
+// The section of objects in poolmalloc's statistics: for all states together the collector's figures,
+// and the objects by type.
+//
+// The report may be asked for by any thread. A state's figures are single words, read as they are. Its
+// objects can only be walked by the thread that uses it: by who made room in it last, as far as the
+// state knows; the others are counted as states in use elsewhere.
+
+#include <pthread.h>
+#include <string.h>
+
+#include "object/object.h"
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static po_state *states; // linked; under `lock`, as what follows
+
+#define TYPES_SHOWN 64
+
+static struct {
+    unsigned number;
+    size_t live, bytes;
+} types[TYPES_SHOWN];
+
+static size_t others; // objects of types beyond these
+
+void po_statistics_open(po_state *state) {
+    pthread_mutex_lock(&lock);
+    state->user = pthread_self();
+    state->next = states;
+    state->at = &states;
+    if (states != NULL) {
+        states->at = &state->next;
+    }
+    states = state;
+    pthread_mutex_unlock(&lock);
+}
+
+void po_statistics_close(po_state *state) {
+    pthread_mutex_lock(&lock);
+    *state->at = state->next;
+    if (state->next != NULL) {
+        state->next->at = state->at;
+    }
+    pthread_mutex_unlock(&lock);
+}
+
+static int count_type(void *block, size_t size, void *argument) {
+    (void)argument;
+    const unsigned number = ((const po_object *)block)->type_;
+    unsigned at = 0;
+    while (at < TYPES_SHOWN && types[at].number != number && types[at].number != 0) {
+        at++;
+    }
+    if (number == 0) {
+        return 0;
+    }
+    if (at == TYPES_SHOWN) {
+        others++;
+        return 0;
+    }
+    types[at].number = number;
+    types[at].live++;
+    types[at].bytes += size;
+    return 0;
+}
+
+static void write_types(pm_report *to) {
+    pm_report_begin(to, "types");
+    for (unsigned i = 0; i < TYPES_SHOWN && types[i].number != 0; i++) {
+        pm_report_begin(to, po_slots[types[i].number]->type->name);
+        pm_report_number(to, "live", types[i].live);
+        pm_report_number(to, "bytes", types[i].bytes);
+        pm_report_end(to);
+    }
+    pm_report_end(to);
+    if (others != 0) {
+        pm_report_number(to, "objects_of_other_types", others);
+    }
+}
+
+static void write_generation(pm_report *to, unsigned generation) {
+    static const char *const names[] = { "generation_0", "generation_1", "generation_2" };
+    uint64_t runs = 0, collected = 0, survived = 0, longest = 0, total = 0;
+    for (const po_state *state = states; state != NULL; state = state->next) {
+        const __typeof__(state->stats.generation[0]) *const of =
+            &state->stats.generation[generation];
+        runs += of->runs;
+        collected += of->collected;
+        survived += of->survived;
+        longest = of->longest_ns > longest ? of->longest_ns : longest;
+        total += of->total_ns;
+    }
+    pm_report_begin(to, names[generation]);
+    pm_report_number(to, "runs", runs);
+    pm_report_number(to, "collected", collected);
+    pm_report_number(to, "survived", survived);
+    pm_report_number(to, "longest_pause_ns", longest);
+    pm_report_number(to, "pauses_ns", total);
+    pm_report_end(to);
+}
+
+static void write_section(pm_report *to, void *context) {
+    (void)context;
+    if (pthread_mutex_trylock(&lock) != 0) {
+        return;
+    }
+    size_t count = 0, elsewhere = 0, bytes = 0;
+    memset(types, 0, sizeof types);
+    others = 0;
+    for (po_state *state = states; state != NULL; state = state->next) {
+        count++;
+        bytes += po_bytes_held(state);
+        if (pthread_equal(state->user, pthread_self()) && state->running < 0) {
+            po_walk(state, true, count_type, NULL);
+            po_walk(state, false, count_type, NULL);
+        } else {
+            elsewhere++;
+        }
+    }
+    pm_report_number(to, "states", count);
+    pm_report_number(to, "states_of_other_threads", elsewhere);
+    pm_report_number(to, "bytes_held", bytes);
+    for (unsigned generation = 0; generation < PO_GENERATIONS; generation++) {
+        write_generation(to, generation);
+    }
+    write_types(to);
+    pthread_mutex_unlock(&lock);
+}
+
+void po_statistics_start(void) {
+    static struct pm_report_section section = { "poolobject", write_section, NULL, NULL };
+    pm_report_add(&section);
+}

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: MIT
+// Copyright (c) the poolmalloc authors
+
+// Tuples: as many references as they were made with. The empty one is shared, immortal and belongs to
+// no state.
+
+#include <string.h>
+
+#include "object/object.h"
+
+static struct po_tuple_ empty = { .object = { PO_IMMORTAL_, PO_TUPLE_, PO_UNTRACKED | PO_SHARED } };
+
+static struct po_tuple_ *tuple_of(const po_object *object) {
+    return (struct po_tuple_ *)object;
+}
+
+// --- Making -----------------------------------------------------------------------------------
+
+// Without items as yet, and untracked.
+static struct po_tuple_ *make(po_state *state, size_t n) {
+    if (PO_UNLIKELY(n > (PTRDIFF_MAX - sizeof(struct po_tuple_)) / sizeof(po_object *))) {
+        return po_fail_null(PO_NO_MEMORY);
+    }
+    struct po_tuple_ *const tuple =
+        po_make_container(state, PO_TUPLE_, sizeof(struct po_tuple_) + n * sizeof(po_object *));
+    if (PO_LIKELY(tuple != NULL)) {
+        tuple->items = n;
+    }
+    return tuple;
+}
+
+static po_object *unmake(po_state *state, struct po_tuple_ *tuple) {
+    po_unmake_container(state, tuple);
+    return po_fail_null(PO_WRONG_TYPE);
+}
+
+po_object *po_tuple(po_state *state, size_t n, po_object *const *items) {
+    if (n == 0) {
+        return &empty.object;
+    }
+    struct po_tuple_ *const tuple = make(state, n);
+    if (PO_UNLIKELY(tuple == NULL)) {
+        return NULL;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (PO_UNLIKELY(items[i] == NULL)) {
+            while (i != 0) {
+                po_decref(items[--i]);
+            }
+            return unmake(state, tuple);
+        }
+        po_check_state(state, items[i]);
+        tuple->item[i] = po_incref(items[i]);
+    }
+    po_track(state, tuple);
+    return &tuple->object;
+}
+
+static po_object *give_up(size_t n, po_object *const *items) {
+    while (n != 0) {
+        po_decref(items[--n]);
+    }
+    return NULL;
+}
+
+po_object *po_tuple_take(po_state *state, size_t n, po_object *const *items) {
+    if (n == 0) {
+        return &empty.object;
+    }
+    struct po_tuple_ *const tuple = make(state, n);
+    if (PO_UNLIKELY(tuple == NULL)) {
+        return give_up(n, items);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (PO_UNLIKELY(items[i] == NULL)) {
+            unmake(state, tuple);
+            return give_up(n, items);
+        }
+        po_check_state(state, items[i]);
+        tuple->item[i] = items[i];
+    }
+    po_track(state, tuple);
+    return &tuple->object;
+}
+
+// --- Slots ------------------------------------------------------------------------------------
+
+static int traverse(const po_object *self, po_visit visit, void *argument) {
+    const struct po_tuple_ *const tuple = tuple_of(self);
+    const size_t items = tuple->items;
+    for (size_t i = 0; i < items; i++) {
+        const int stop = visit(tuple->item[i], argument);
+        if (PO_UNLIKELY(stop != 0)) {
+            return stop;
+        }
+    }
+    return 0;
+}
+
+// Callbacks see a tuple that is shorter already.
+static void clear(po_object *self) {
+    struct po_tuple_ *const tuple = tuple_of(self);
+    while (tuple->items != 0) {
+        po_decref(tuple->item[--tuple->items]);
+    }
+}
+
+static int equal(po_object *self, po_object *other) {
+    const struct po_tuple_ *const a = tuple_of(self);
+    const struct po_tuple_ *const b = tuple_of(other);
+    if (a->items != b->items) {
+        return 0;
+    }
+    for (size_t i = 0; i < a->items; i++) {
+        const int same = a->item[i] == b->item[i] ? 1 : po_equal(a->item[i], b->item[i]);
+        if (same != 1) {
+            return same;
+        }
+    }
+    return 1;
+}
+
+static int hash(po_object *self, uint64_t *to) {
+    const struct po_tuple_ *const tuple = tuple_of(self);
+    uint64_t all = po_hash_word(tuple->items);
+    for (size_t i = 0; i < tuple->items; i++) {
+        uint64_t one;
+        if (po_hash(tuple->item[i], &one) != 0) {
+            return -1;
+        }
+        all = po_hash_word(all ^ one);
+    }
+    *to = all;
+    return 0;
+}
+
+static int repr(po_object *self, po_text *to) {
+    const struct po_tuple_ *const tuple = tuple_of(self);
+    if (po_text_add(to, "(", 1) != 0) {
+        return -1;
+    }
+    for (size_t i = 0; i < tuple->items; i++) {
+        if ((i != 0 && po_text_add(to, ", ", 2) != 0) || po_text_repr(to, tuple->item[i]) != 0) {
+            return -1;
+        }
+    }
+    return tuple->items == 1 ? po_text_add(to, ",)", 2) : po_text_add(to, ")", 1);
+}
+
+po_type po_tuple_type = {
+    .name = "tuple",
+    .size = sizeof(struct po_tuple_),
+    .item_size = sizeof(po_object *),
+    .traverse = traverse,
+    .clear = clear,
+    .equal = equal,
+    .hash = hash,
+    .repr = repr,
+    .number_ = PO_TUPLE_,
+};
+
+const struct po_slots po_tuple_slots = {
+    .type = &po_tuple_type,
+    .is_container = true,
+    .only_refers = true,
+    .size = sizeof(struct po_tuple_),
+    .item_size = sizeof(po_object *),
+    .traverse = traverse,
+    .clear = clear,
+    .equal = equal,
+    .hash = hash,
+    .repr = repr,
+};
