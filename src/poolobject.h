@@ -73,8 +73,8 @@ po_state *po_state_new(void);
 
 /* Ends a state: a full collection with finalizers, then release for all objects that are left, then
  * their memory at once. Returns how many objects the program still held references to; where fd is not
- * -1, a line for each of their types goes there. A NULL state is one without objects. May run
- * callbacks. */
+ * -1, a line for each of their types goes there. A NULL state is one without objects. Inside of a
+ * callback it does nothing: SIZE_MAX and PO_BUSY. May run callbacks. */
 size_t po_state_free(po_state *state, int fd);
 
 /* The state of an object, borrowed; NULL for immortal objects that belong to none. */
@@ -152,7 +152,8 @@ static inline void po_set(po_object **variable, po_object *object) {
     po_set_take(variable, object != NULL ? po_incref(object) : NULL);
 }
 
-/* PO_AUTO po_object *name = ...; gives the reference up where the name goes out of scope. */
+/* PO_AUTO po_object *name = ...; gives the reference up where the name goes out of scope. It must be given
+ * a value, or NULL, right there. */
 static inline void po_auto_(po_object *const *variable) {
     po_decref(*variable);
 }
@@ -180,7 +181,8 @@ struct po_type {
     size_t size;      /* of the struct, which begins with PO_HEAD */
     size_t item_size; /* of each item after it; then the struct begins with PO_HEAD_ITEMS */
     unsigned flags;   /* 0 */
-    /* Calls PO_VISIT for each reference that the object holds, once for each. Nothing else. A reference
+    /* Calls PO_VISIT for each reference that the object holds, once for each, by the names of these
+     * parameters. Nothing else. A reference
      * that is not visited makes cycles through it stay for ever; one that is not held must not be
      * visited. */
     int (*traverse)(const po_object *self, po_visit visit, void *argument);
@@ -453,7 +455,15 @@ static inline po_object *po_list_at(const po_object *list, size_t index) {
 }
 
 /* At the end. Where it fails, _take may run callbacks. */
-int po_list_append(po_object *list, po_object *object);
+int po_list_append_slow_(po_object *list, po_object *object);
+static inline int po_list_append(po_object *list, po_object *object) {
+    struct po_list_ *const to = (struct po_list_ *)list;
+    if (list == NULL || list->type_ != PO_LIST_ || to->items == to->room || object == NULL) {
+        return po_list_append_slow_(list, object);
+    }
+    to->item[to->items++] = po_incref(object);
+    return 0;
+}
 int po_list_append_take(po_object *list, po_object *taken);
 
 /* Before the item with this index, or at the end where it is the size. */
@@ -482,6 +492,9 @@ int po_dict_get(po_object *dict, po_object *key, po_object **value);
 
 /* Gives a key a value, in the place of the one that it had. May run callbacks. */
 int po_dict_set(po_object *dict, po_object *key, po_object *value);
+
+/* The same with both references taken. */
+int po_dict_set_take(po_object *dict, po_object *key, po_object *value);
 
 /* Removes a key: 1, 0 when it was not there, -1. May run callbacks. */
 int po_dict_remove(po_object *dict, po_object *key);

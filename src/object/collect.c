@@ -16,9 +16,9 @@
 // finalizers are called, a second count and reach among the trash finds what they have brought back, the
 // rest is cleared, and what is gone is freed.
 //
-// A run needs no memory. gc_ is, one after the other: the index in the vector of young objects, or 0
-// (between runs); the count of references; PASSED, or the next object to visit; the next object of the
-// trash. An object of the trash that ends keeps its block until the run is over (PO_GONE).
+// A run needs no memory. The lower half of gc_ is, one after the other: the index in the vector of young
+// objects, or 0 (between runs); the count of references, and PASSED; all of it then the next object to
+// visit, and the next object of the trash. An object of the trash that ends keeps its block until the run is over (PO_GONE).
 
 #include <time.h>
 
@@ -134,7 +134,7 @@ static void reach_by_reference(struct run *run, struct po_container *container) 
 
 static void visit_reached(struct run *run, struct po_container *container) {
     run->reached++;
-    container->gc_ = 0;
+    container->gc_ = po_gc_word(run->state, 0);
     traverse(run, container);
 }
 
@@ -155,7 +155,7 @@ static int reach(void *block, size_t size, void *argument) {
     }
     if (is_reached(run, &container->object)) {
         visit_reached(run, container);
-    } else if (container->gc_ < container->object.count_) {
+    } else if ((uint32_t)container->gc_ < container->object.count_) {
         set_reached(&container->object, run->reached_flag);
         visit_reached(run, container);
     } else {
@@ -200,7 +200,7 @@ static void count_and_reach(struct run *run) {
 static void make_old(po_state *state, struct po_container *container) {
     po_set_gen(&container->object, PO_GEN_OLD);
     set_reached(&container->object, state->old_reached);
-    container->gc_ = 0;
+    container->gc_ = po_gc_word(state, 0);
     state->old++;
 }
 
@@ -211,7 +211,7 @@ static void keep(po_state *state, unsigned generation, struct po_container *cont
     container->object.flags_ &= (uint16_t) ~(PO_TRASH | PO_CLEARED | PO_REACHED);
     if (generation == 0) {
         po_set_gen(&container->object, 1);
-        container->gc_ = at;
+        container->gc_ = po_gc_word(state, at);
     } else {
         make_old(state, container);
     }
@@ -223,7 +223,7 @@ static void begin_young(struct run *run) {
     run->first = run->generation == 0 ? state->young_one : 0;
     run->last = state->young_count;
     for (uint32_t i = run->first; i < run->last; i++) {
-        state->young[i]->gc_ = 0;
+        state->young[i]->gc_ = po_gc_word(state, 0);
     }
 }
 
@@ -295,7 +295,7 @@ static void close_holes(po_state *state) {
         struct po_container *const container = state->young[from];
         if (container != NULL) {
             one += po_gen(&container->object) == 1;
-            container->gc_ = to;
+            container->gc_ = po_gc_word(state, to);
             state->young[to++] = container;
         }
     }
@@ -369,7 +369,7 @@ static void find_resurrected(struct run *run) {
     run->again = true;
     for (struct po_container *trash = run->trash, *next; trash != NULL; trash = next) {
         next = linked(trash);
-        trash->gc_ = 0;
+        trash->gc_ = po_gc_word(run->state, 0);
     }
     run->trash = NULL;
     count_and_reach(run);
@@ -546,6 +546,7 @@ long po_gc_run(po_state *state, int generation) {
         close_holes(state);
     }
     if (run.generation == PO_GEN_OLD) {
+        po_spare_free_all(state);
         const size_t held = po_bytes_held(state);
         state->bytes_at_full = held > FULL_BYTES_MIN ? held : FULL_BYTES_MIN;
     }
@@ -610,7 +611,7 @@ void po_track_again(po_state *state, struct po_container *container) {
 static void move_young(po_state *state, uint32_t from, uint32_t to) {
     if (from != to) {
         state->young[to] = state->young[from];
-        state->young[to]->gc_ = to;
+        state->young[to]->gc_ = po_gc_word(state, to);
     }
 }
 

@@ -87,7 +87,7 @@ static void end_deferred(po_state *state) {
     while (state->deferred != NULL) {
         struct po_container *const container = state->deferred;
         state->deferred = (struct po_container *)container->gc_;
-        container->gc_ = 0;
+        container->gc_ = po_gc_word(state, 0);
         end(state, container);
     }
 }
@@ -134,9 +134,12 @@ static __attribute__((noinline)) void end_container(po_object *object) {
     po_untrack(state, container);
     po_set_flags(&container->object, PO_UNTRACKED | PO_CONTAINER | PO_ENDING);
     state->nesting++;
+    const size_t items = slots->item_size != 0 ? ((struct po_items *)container)->items : 0;
     slots->clear(&container->object);
     po_gc_freed(state);
-    po_block_free(state, container, true);
+    if (!po_spare_keep(state, container, slots->size + items * slots->item_size)) {
+        po_block_free(state, container, true);
+    }
     if (PO_UNLIKELY(state->nesting == 1 && state->deferred != NULL)) {
         end_deferred(state);
     }
@@ -157,8 +160,16 @@ static __attribute__((noinline)) void end_atom(po_object *object) {
 
 void po_dead_(po_object *object) {
 #if !PO_LIBC_BLOCKS
-    if (PO_LIKELY(object->flags_ == PO_UNTRACKED)) {
-        pm_heap_free_any(object);
+    const unsigned flags = object->flags_;
+    if (PO_LIKELY((uint8_t)flags == PO_UNTRACKED)) {
+        po_state *const state = po_states[flags >> PO_STATE_SHIFT];
+        if (PO_LIKELY(state != NULL)) {
+            if (object->type_ > PO_FLOAT_ || !po_spare_keep(state, object, 16)) {
+                pm_heap_free(state->rest, object);
+            }
+        } else {
+            pm_heap_free_any(object);
+        }
         return;
     }
 #endif

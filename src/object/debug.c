@@ -45,8 +45,9 @@ void po_debug_start(void) {
     }
 }
 
-static void **site_of(const void *block) {
-    return (void **)((char *)block + po_block_size(block) - PO_SITE_BYTES);
+// Not aligned where libc's blocks have the sizes that were asked for.
+static char *site_of(const void *block) {
+    return (char *)block + po_block_size(block) - PO_SITE_BYTES;
 }
 
 // The first caller outside of this library; where it is part of the program, the first one that has
@@ -72,11 +73,13 @@ void po_debug_note_site(void *block) {
     while (at < count - 1 && is_own(frames[at])) {
         at++;
     }
-    *site_of(block) = frames[at];
+    memcpy(site_of(block), &frames[at], PO_SITE_BYTES);
 }
 
 void *po_debug_site(const void *block) {
-    return *site_of(block);
+    void *site;
+    memcpy(&site, site_of(block), PO_SITE_BYTES);
+    return site;
 }
 
 void po_debug_format_site(char *to, size_t size, const void *site) {

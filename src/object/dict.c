@@ -499,6 +499,13 @@ int po_dict_set(po_object *object, po_object *key, po_object *value) {
     return result == MISSING ? insert(dict, &search, value) : -1;
 }
 
+int po_dict_set_take(po_object *dict, po_object *key, po_object *value) {
+    const int result = key != NULL && value != NULL ? po_dict_set(dict, key, value) : -1;
+    po_decref(key);
+    po_decref(value);
+    return result;
+}
+
 int po_dict_remove(po_object *object, po_object *key) {
     struct search search;
     if (!are_right(object, key) || !start_search(&search, key)) {

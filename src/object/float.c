@@ -26,7 +26,7 @@ enum {
 };
 
 po_object *po_float(po_state *state, double value) {
-    struct po_float_ *const made = po_make(state, PO_FLOAT_, sizeof *made);
+    struct po_float_ *const made = po_make_number(state, PO_FLOAT_);
     if (PO_UNLIKELY(made == NULL)) {
         return NULL;
     }

@@ -156,8 +156,9 @@ static void check_generation(struct check *check, const struct po_container *con
     check->young += gen < PO_GEN_OLD;
     check->old += gen == PO_GEN_OLD;
     check->frozen += gen == PO_FROZEN;
-    if (gen < PO_GEN_OLD && (container->gc_ >= check->state->young_count ||
-                             check->state->young[container->gc_] != container)) {
+    const uint32_t index = (uint32_t)container->gc_;
+    if (gen < PO_GEN_OLD &&
+        (index >= check->state->young_count || check->state->young[index] != container)) {
         FAULT(check, "poolobject: %s at %p is not where the collector looks for it\n",
               name_of(&container->object), (const void *)container);
     }

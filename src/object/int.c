@@ -18,7 +18,7 @@ void po_int_start(void) {
 }
 
 po_object *po_int_new_(po_state *state, int64_t value) {
-    struct po_int_ *const made = po_make(state, PO_INT_, sizeof *made);
+    struct po_int_ *const made = po_make_number(state, PO_INT_);
     if (PO_UNLIKELY(made == NULL)) {
         return NULL;
     }

@@ -97,8 +97,8 @@ static inline bool push(struct po_list_ *list, po_object *object) {
     return true;
 }
 
-int po_list_append(po_object *list, po_object *object) {
-    if (PO_UNLIKELY(!may_hold(list, object) || !push(list_of(list), object))) {
+int po_list_append_slow_(po_object *list, po_object *object) {
+    if (!may_hold(list, object) || !push(list_of(list), object)) {
         return -1;
     }
     po_incref(object);
@@ -106,6 +106,10 @@ int po_list_append(po_object *list, po_object *object) {
 }
 
 int po_list_append_take(po_object *list, po_object *taken) {
+    // The error of who could not make it stays.
+    if (PO_UNLIKELY(taken == NULL)) {
+        return -1;
+    }
     if (PO_UNLIKELY(!may_hold(list, taken) || !push(list_of(list), taken))) {
         po_decref(taken);
         return -1;

@@ -70,8 +70,8 @@ void po_walk(po_state *state, bool containers,
     }
 }
 
-po_state *po_state_of_mortal(const po_object *object) {
-    return head_of(object)->state;
+po_state *po_state_of_block(const void *block) {
+    return head_of(block)->state;
 }
 
 size_t po_block_size(const void *block) {
@@ -144,6 +144,7 @@ void po_memory_close(po_state *state) {
 }
 
 bool po_memory_reclaim(po_state *state) {
+    po_spare_free_all(state);
     const int containers = pm_heap_trim(state->containers);
     return pm_heap_trim(state->rest) || containers;
 }
@@ -154,6 +155,17 @@ void po_walk(po_state *state, bool containers,
 }
 
 #endif
+
+void po_spare_free_all(po_state *state) {
+    for (size_t at = 0; at < PO_SPARE_SIZES; at++) {
+        while (state->spare[at] != NULL) {
+            struct po_spare *const spare = state->spare[at];
+            state->spare[at] = spare->next;
+            put(state, spare, at > 1);
+        }
+        state->spares[at] = 0;
+    }
+}
 
 static void *get_or_reclaim(po_state *state, void *old, size_t size, bool container) {
     void *block = get(state, old, size, container);

@@ -45,24 +45,32 @@
 #endif
 
 // Flags of an object. The lowest three bits are its generation, so that one compare tells whether a
-// run looks at it.
+// run looks at it. The upper half is of containers; in other objects it is their state's number.
 enum {
     PO_GEN_MASK = 7, // 0, 1, 2, or:
     PO_FROZEN = 3,
     PO_UNTRACKED = 4,
     PO_CONTAINER = 1 << 3,
-    PO_FINALIZED = 1 << 4,
-    PO_HAS_WEAK = 1 << 5, // the state's table has weak references to it
-    PO_REACHED = 1 << 6,  // collect.c
-    PO_TRASH = 1 << 7,    // collect.c
-    PO_GONE = 1 << 8,     // ended, and its block waits for the end of the run
-    PO_INTERNED = 1 << 9, // str: the state's table has it
-    PO_IN_REPR = 1 << 10, // its text is being written
-    PO_ENDING = 1 << 11,  // its references and what it holds outside are being given up
+    PO_HAS_WEAK = 1 << 4, // the state's table has weak references to it
+    PO_INTERNED = 1 << 5, // str: the state's table has it
+    PO_SHARED = 1 << 6,   // of no state
+    PO_WATCHED = 1 << 7,  // of a watched state, and no container: does not end in the short way
+    PO_FINALIZED = 1 << 8,
+    PO_REACHED = 1 << 9,  // collect.c
+    PO_TRASH = 1 << 10,   // collect.c
+    PO_GONE = 1 << 11,    // ended, and its block waits for the end of the run
     PO_CLEARED = 1 << 12, // trash whose references the run has cleared
-    PO_SHARED = 1 << 13,  // of no state
-    PO_WATCHED = 1 << 14, // of a watched state: does not end in the short way
+    PO_IN_REPR = 1 << 13, // its text is being written
+    PO_ENDING = 1 << 14,  // its references and what it holds outside are being given up
 };
+
+// An object knows the number of its state: in the upper half of its flags, or of gc_ in a container
+// that is no trash. Only the first states have one that is not 0; for others the heap of the object's
+// address tells.
+#define PO_STATES_MAX     256
+#define PO_STATE_SHIFT    8
+#define PO_GC_STATE_SHIFT 32
+extern po_state *po_states[PO_STATES_MAX];
 
 #define PO_GEN_OLD     2
 #define PO_GENERATIONS 3
@@ -124,6 +132,16 @@ struct po_intern_table {
     size_t used, room;
 };
 
+// A block of an object that has ended, kept for the next one of its size; of type 0.
+struct po_spare {
+    po_object head;
+    struct po_spare *next;
+};
+
+// Sizes of which some are kept, in steps of 16 bytes: of numbers the first, of containers the others.
+#define PO_SPARE_SIZES 5
+#define PO_SPARE_MOST  64
+
 struct po_state {
 #if PO_LIBC_BLOCKS
     struct po_libc_block *containers, *rest; // lists
@@ -147,6 +165,10 @@ struct po_state {
     pthread_t user;  // the thread that made room in it last
     po_state *next, **at; // all states (statistics.c)
     bool is_watched;      // POOLOBJECT_DEBUG is on (debug.h)
+    uint32_t number;      // in po_states, or 0
+    uint16_t atom_flags;  // of new objects that are no containers
+    uint8_t spares[PO_SPARE_SIZES];
+    struct po_spare *spare[PO_SPARE_SIZES];
     uint64_t count[PO_GENERATIONS];
     uint64_t pending, total; // objects that came to generation 2 since its last run, and then
     size_t bytes_at_full;    // of the heap after its last run
@@ -163,14 +185,30 @@ struct po_state {
 
 // --- memory.c: blocks -------------------------------------------------------------------------
 
+// The state that the heap of a block belongs to.
 #if PO_LIBC_BLOCKS
-po_state *po_state_of_mortal(const po_object *object);
+po_state *po_state_of_block(const void *block);
 #else
-// The state of an object that is not shared.
-static inline po_state *po_state_of_mortal(const po_object *object) {
-    return (po_state *)pm_heap_context_of(object);
+static inline po_state *po_state_of_block(const void *block) {
+    return (po_state *)pm_heap_context_of(block);
 }
 #endif
+
+static inline unsigned po_state_number_of(const po_object *object) {
+    const unsigned flags = object->flags_;
+    if (flags & PO_CONTAINER) {
+        return PO_LIKELY(!(flags & PO_TRASH))
+                   ? (unsigned)(((const struct po_container *)object)->gc_ >> PO_GC_STATE_SHIFT)
+                   : 0;
+    }
+    return flags >> PO_STATE_SHIFT;
+}
+
+// The state of an object that is not shared.
+static inline po_state *po_state_of_mortal(const po_object *object) {
+    const unsigned number = po_state_number_of(object);
+    return PO_LIKELY(number != 0) ? po_states[number] : po_state_of_block(object);
+}
 
 // Blocks for objects; NULL without memory, PO_NO_MEMORY is the last error then.
 void *po_block_slow(po_state *state, size_t size, bool container);
@@ -198,6 +236,38 @@ static inline void po_block_free(po_state *state, void *block, bool container) {
 #endif
     po_block_free_slow(state, block, container);
 }
+
+// Blocks that wait for the next object of their size. Those that wait are no objects for who walks.
+
+static inline size_t po_spare_size(size_t size) {
+    return (size + 15) / 16;
+}
+
+static inline void *po_spare_take(po_state *state, size_t size) {
+    const size_t at = po_spare_size(size);
+    struct po_spare *const spare = at < PO_SPARE_SIZES ? state->spare[at] : NULL;
+    if (PO_LIKELY(spare != NULL)) {
+        state->spare[at] = spare->next;
+        state->spares[at]--;
+    }
+    return spare;
+}
+
+static inline bool po_spare_keep(po_state *state, void *block, size_t size) {
+    const size_t at = po_spare_size(size);
+    if (PO_UNLIKELY(at >= PO_SPARE_SIZES) || state->spares[at] == PO_SPARE_MOST || PO_LIBC_BLOCKS) {
+        return false;
+    }
+    struct po_spare *const spare = (struct po_spare *)block;
+    const uint64_t head = (uint64_t)PO_UNTRACKED << 48;
+    memcpy(&spare->head, &head, sizeof head);
+    spare->next = state->spare[at];
+    state->spare[at] = spare;
+    state->spares[at]++;
+    return true;
+}
+
+void po_spare_free_all(po_state *state);
 
 // Buffers: memory of objects that is no object. NULL without memory, and the buffer is as it was. A
 // resize of NULL is a new one; freeing NULL does nothing.
@@ -275,9 +345,22 @@ static inline void *po_make_with(po_state *state, unsigned number, size_t size, 
 
 // An object of a type that is no container, all of it but the head undefined, new.
 static inline void *po_make(po_state *state, unsigned number, size_t size) {
-    return PO_LIKELY(!state->is_watched)
-               ? po_make_with(state, number, size, PO_UNTRACKED)
-               : po_make_with(state, number, size, PO_UNTRACKED | PO_WATCHED);
+    return po_make_with(state, number, size, state->atom_flags);
+}
+
+// The same for a number, of 16 bytes.
+static inline void *po_make_number(po_state *state, unsigned number) {
+    void *const spare = po_spare_take(state, 16);
+    if (PO_UNLIKELY(spare == NULL)) {
+        return po_make(state, number, 16);
+    }
+    po_set_head(spare, number, state->atom_flags);
+    return spare;
+}
+
+// gc_ of a container between runs.
+static inline uint64_t po_gc_word(const po_state *state, uint32_t index) {
+    return (uint64_t)state->number << PO_GC_STATE_SHIFT | index;
 }
 
 void po_gc_run_due(po_state *state);
@@ -297,7 +380,7 @@ static inline void *po_make_bare(po_state *state, unsigned number, size_t size) 
     struct po_container *const made =
         (struct po_container *)po_make_with(state, number, size, PO_UNTRACKED | PO_CONTAINER);
     if (PO_LIKELY(made != NULL)) {
-        made->gc_ = 0;
+        made->gc_ = po_gc_word(state, 0);
     }
     return made;
 }
@@ -305,12 +388,20 @@ static inline void *po_make_bare(po_state *state, unsigned number, size_t size) 
 // A container, new, all of it but the head undefined. The caller fills it in and calls po_track, which
 // can't fail, or po_unmake_container before anything else is made. May collect.
 static inline void *po_make_container(po_state *state, unsigned number, size_t size) {
-    return PO_LIKELY(po_gc_step(state)) ? po_make_with(state, number, size, PO_CONTAINER) : NULL;
+    if (PO_UNLIKELY(!po_gc_step(state))) {
+        return NULL;
+    }
+    void *const spare = po_spare_take(state, size);
+    if (PO_UNLIKELY(spare == NULL)) {
+        return po_make_with(state, number, size, PO_CONTAINER);
+    }
+    po_set_head(spare, number, PO_CONTAINER);
+    return spare;
 }
 
 static inline void po_track(po_state *state, void *object) {
     struct po_container *const container = (struct po_container *)object;
-    container->gc_ = state->young_count;
+    container->gc_ = po_gc_word(state, state->young_count);
     state->young[state->young_count++] = container;
 }
 
@@ -321,8 +412,8 @@ void po_track_again(po_state *state, struct po_container *container);
 void po_untrack_slow(po_state *state, struct po_container *container);
 static inline void po_untrack(po_state *state, struct po_container *container) {
     // Most objects end young, the latest first.
-    if (PO_LIKELY(po_gen(&container->object) == 0 && container->gc_ == state->young_count - 1 &&
-                  state->running < 0)) {
+    if (PO_LIKELY(po_gen(&container->object) == 0 &&
+                  (uint32_t)container->gc_ == state->young_count - 1 && state->running < 0)) {
         state->young_count--;
         po_set_gen(&container->object, PO_UNTRACKED);
     } else {

@@ -19,6 +19,8 @@ po_state *po_state_new(void) {
     state->is_watched = po_debug != 0;
     po_gc_open(state);
     po_statistics_open(state);
+    state->atom_flags = (uint16_t)(PO_UNTRACKED | (state->is_watched ? PO_WATCHED : 0) |
+                                   state->number << PO_STATE_SHIFT);
     return state;
 }
 
@@ -97,7 +99,7 @@ static int release(void *block, size_t size, void *argument) {
     (void)size, (void)argument;
     po_object *const object = block;
     const struct po_slots *const slots = po_slots_of(object);
-    if (slots->release != NULL) {
+    if (slots != NULL && slots->release != NULL) {
         slots->release(object);
     }
     return 0;
@@ -134,7 +136,6 @@ size_t po_state_free(po_state *state, int fd) {
         return SIZE_MAX;
     }
     state->is_ending = true;
-    po_statistics_close(state);
     po_gc_run(state, PO_GEN_OLD);
     struct left left = { 0 };
     if (fd != -1) {
@@ -148,6 +149,7 @@ size_t po_state_free(po_state *state, int fd) {
     }
     pm_free(left.groups);
     po_walk(state, true, release, NULL);
+    po_statistics_close(state);
     po_memory_close(state);
     return left.count;
 }

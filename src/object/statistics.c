@@ -16,6 +16,9 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static po_state *states; // linked; under `lock`, as what follows
 
+// By number; written before an object of the state exists, and after the last one has gone.
+po_state *po_states[PO_STATES_MAX];
+
 #define TYPES_SHOWN 64
 
 static struct {
@@ -27,6 +30,14 @@ static size_t others; // objects of types beyond these
 
 void po_statistics_open(po_state *state) {
     pthread_mutex_lock(&lock);
+    uint32_t number = PO_STATES_MAX - 1;
+    while (number != 0 && po_states[number] != NULL) {
+        number--;
+    }
+    state->number = number;
+    if (number != 0) {
+        po_states[number] = state;
+    }
     state->user = pthread_self();
     state->next = states;
     state->at = &states;
@@ -39,6 +50,7 @@ void po_statistics_open(po_state *state) {
 
 void po_statistics_close(po_state *state) {
     pthread_mutex_lock(&lock);
+    po_states[state->number] = NULL;
     *state->at = state->next;
     if (state->next != NULL) {
         state->next->at = state->at;
@@ -112,7 +124,7 @@ static void write_section(pm_report *to, void *context) {
     for (po_state *state = states; state != NULL; state = state->next) {
         count++;
         bytes += po_bytes_held(state);
-        if (pthread_equal(state->user, pthread_self()) && state->running < 0) {
+        if (pthread_equal(state->user, pthread_self()) && state->running < 0 && !state->is_ending) {
             po_walk(state, true, count_type, NULL);
             po_walk(state, false, count_type, NULL);
         } else {

@@ -83,7 +83,7 @@ static int add(po_text *to, po_object *object) {
 // Of the types whose objects may hold themselves. Shared ones are never written to, and hold
 // nothing.
 static int add_once(po_text *to, po_object *object) {
-    if (object->flags_ & PO_SHARED) {
+    if (!(object->flags_ & PO_CONTAINER)) {
         return add(to, object);
     }
     if (object->flags_ & PO_IN_REPR) {

@@ -29,11 +29,6 @@ static struct po_tuple_ *make(po_state *state, size_t n) {
     return tuple;
 }
 
-static po_object *unmake(po_state *state, struct po_tuple_ *tuple) {
-    po_unmake_container(state, tuple);
-    return po_fail_null(PO_WRONG_TYPE);
-}
-
 po_object *po_tuple(po_state *state, size_t n, po_object *const *items) {
     if (n == 0) {
         return &empty.object;
@@ -47,7 +42,8 @@ po_object *po_tuple(po_state *state, size_t n, po_object *const *items) {
             while (i != 0) {
                 po_decref(items[--i]);
             }
-            return unmake(state, tuple);
+            po_unmake_container(state, tuple);
+            return po_fail_null(PO_WRONG_TYPE);
         }
         po_check_state(state, items[i]);
         tuple->item[i] = po_incref(items[i]);
@@ -73,7 +69,7 @@ po_object *po_tuple_take(po_state *state, size_t n, po_object *const *items) {
     }
     for (size_t i = 0; i < n; i++) {
         if (PO_UNLIKELY(items[i] == NULL)) {
-            unmake(state, tuple);
+            po_unmake_container(state, tuple);
             return give_up(n, items);
         }
         po_check_state(state, items[i]);

@@ -20,7 +20,8 @@ struct po_weakref {
 };
 
 static bool is_dead_or_dying(const po_object *target) {
-    return target == NULL || target->count_ == 0 || (target->flags_ & (PO_ENDING | PO_GONE));
+    return target == NULL || target->count_ == 0 ||
+           ((target->flags_ & PO_CONTAINER) && (target->flags_ & (PO_ENDING | PO_GONE)));
 }
 
 // --- The table: linear probing, never more than half full -----------------------------------------
