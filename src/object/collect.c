@@ -20,6 +20,7 @@
 // objects, or 0 (between runs); the count of references, and PASSED; all of it then the next object to
 // visit, and the next object of the trash. An object of the trash that ends keeps its block until the run is over (PO_GONE).
 
+#include <string.h>
 #include <time.h>
 
 #include "object/debug.h"
@@ -239,7 +240,7 @@ static void begin_full(struct run *run) {
 static void make_trash(struct run *run, struct po_container *container) {
     po_object *const object = &container->object;
     run->has_weak |= (object->flags_ & PO_HAS_WEAK) || object->type_ == PO_WEAKREF_;
-    run->has_finalize |= !(object->flags_ & PO_FINALIZED) && po_slots_of(object)->finalize != NULL;
+    run->has_finalize |= !(object->flags_ & PO_FINALIZED);
     object->flags_ |= PO_TRASH;
     po_set_gen(object, PO_UNTRACKED);
     push(&run->trash, container);
@@ -322,7 +323,7 @@ static void end_weak_references(struct run *run) {
 static void finalize(struct run *run) {
     for (struct po_container *trash = run->trash; trash != NULL; trash = linked(trash)) {
         po_object *const object = &trash->object;
-        if (po_slots_of(object)->finalize != NULL && !(object->flags_ & (PO_FINALIZED | PO_GONE))) {
+        if (!(object->flags_ & (PO_FINALIZED | PO_GONE))) {
             if (object->count_ == 0) {
                 po_end_trash(run->state, trash);
             } else {
@@ -601,7 +602,7 @@ bool po_gc_grow(po_state *state) {
 
 void po_track_again(po_state *state, struct po_container *container) {
     if (state->young_count < state->young_room || po_gc_grow(state)) {
-        po_set_gen(&container->object, 0);
+        container->object.flags_ &= (uint16_t) ~(PO_GEN_MASK | PO_REACHED);
         po_track(state, container);
     } else {
         make_old(state, container);
@@ -677,17 +678,16 @@ int po_gc_poll(po_state *state, uint64_t budget_ns) {
     if (state->running >= 0 || state->config.mode == PO_GC_OFF) {
         return 0;
     }
-    bool has_run = false, is_left = false;
-    for (int generation = PO_GEN_OLD; generation >= 0 && !has_run; generation--) {
-        if (is_due(state, generation)) {
-            has_run = predict_ns(state, generation) <= budget_ns;
-            is_left |= !has_run;
-            if (has_run) {
-                po_gc_run(state, generation);
-            }
-        }
+    int generation = PO_GEN_OLD;
+    while (generation >= 0 &&
+           !(is_due(state, generation) && predict_ns(state, generation) <= budget_ns)) {
+        generation--;
     }
-    return is_left;
+    if (generation >= 0) {
+        po_gc_run(state, generation);
+    }
+    // A run counts for the next generation, which may be due by it.
+    return is_due(state, 2) || is_due(state, 1) || is_due(state, 0);
 }
 
 static int freeze(void *block, size_t size, void *argument) {
@@ -704,6 +704,7 @@ void po_gc_freeze(po_state *state) {
         po_walk(state, true, freeze, NULL);
         state->frozen += state->old + state->young_count;
         state->old = state->young_count = state->young_one = 0;
+        memset(state->count, 0, sizeof state->count);
     }
 }
 

@@ -4,7 +4,7 @@
 // Objects begin and end.
 //
 // An object that ends gives up its references, which ends others in turn. They end within each other, the
-// first before the second, down to NESTING_MAX levels: the stack stays bounded and the order is what
+// first before the second, down to PO_NESTING_MAX levels: the stack stays bounded and the order is what
 // a program expects. Deeper ones wait in a list, linked through their second word, for which no memory is
 // needed, until the outermost has ended.
 //
@@ -13,8 +13,6 @@
 // can end at any depth.
 
 #include "object/object.h"
-
-#define NESTING_MAX 50
 
 static void free_container(po_state *state, struct po_container *container) {
     if (po_slots_of(&container->object)->traverse != NULL) {
@@ -29,7 +27,7 @@ void po_unmake_container(po_state *state, void *container) {
 
 void po_finalize(po_object *object) {
     const struct po_slots *const slots = po_slots_of(object);
-    if (slots->finalize == NULL || (object->flags_ & PO_FINALIZED)) {
+    if (object->flags_ & PO_FINALIZED) {
         return;
     }
     const struct po_error before = po_error_last();
@@ -77,8 +75,7 @@ static void end_for_good(po_state *state, struct po_container *container) {
 }
 
 static void end(po_state *state, struct po_container *container) {
-    if (po_slots_of(&container->object)->finalize == NULL ||
-        (container->object.flags_ & PO_FINALIZED) || finalize(state, container)) {
+    if ((container->object.flags_ & PO_FINALIZED) || finalize(state, container)) {
         end_for_good(state, container);
     }
 }
@@ -92,11 +89,20 @@ static void end_deferred(po_state *state) {
     }
 }
 
+static void end_waiting(po_state *state) {
+    do {
+        end_deferred(state);
+        const struct po_weak_calls late = state->late;
+        state->late.first = NULL;
+        po_weak_call(&late);
+    } while (state->deferred != NULL || state->late.first != NULL);
+}
+
 static void end_nested(po_state *state, struct po_container *container) {
     state->nesting++;
     end(state, container);
     if (state->nesting == 1) {
-        end_deferred(state);
+        end_waiting(state);
     }
     state->nesting--;
 }
@@ -112,7 +118,7 @@ static __attribute__((noinline)) void end_rare(po_state *state, struct po_contai
         return;
     }
     po_untrack(state, container);
-    if (state->nesting < NESTING_MAX || (flags & PO_CLEARED)) {
+    if (state->nesting < PO_NESTING_MAX || (flags & PO_CLEARED)) {
         end_nested(state, container);
     } else if (!(flags & PO_TRASH)) {
         container->gc_ = (uint64_t)(uintptr_t)state->deferred;
@@ -120,28 +126,61 @@ static __attribute__((noinline)) void end_rare(po_state *state, struct po_contai
     }
 }
 
+static size_t spares_of(const struct po_slots *slots, const struct po_container *container) {
+    return PO_LIKELY(slots->spare != PO_SPARE_ITEMS)
+               ? slots->spare
+               : po_spare_of(slots->size +
+                             ((const struct po_items *)container)->items * slots->item_size);
+}
+
 // What most containers need: their references are given up, and they are gone.
 static __attribute__((noinline)) void end_container(po_object *object) {
     struct po_container *const container = (struct po_container *)object;
     po_state *const state = po_state_of_mortal(object);
-    const struct po_slots *const slots = po_slots_of(&container->object);
-    const unsigned flags = container->object.flags_;
-    if (PO_UNLIKELY(!slots->only_refers || state->is_watched || state->nesting >= NESTING_MAX ||
-                    (flags & (PO_ENDING | PO_HAS_WEAK | PO_TRASH)))) {
+    const struct po_slots *const slots = po_slots_of(object);
+    const unsigned flags = object->flags_;
+    if (PO_UNLIKELY(!slots->only_refers || state->nesting >= state->nesting_most ||
+                    (flags & (PO_ENDING | PO_HAS_WEAK)))) {
         end_rare(state, container);
         return;
     }
-    po_untrack(state, container);
-    po_set_flags(&container->object, PO_UNTRACKED | PO_CONTAINER | PO_ENDING);
-    state->nesting++;
-    const size_t items = slots->item_size != 0 ? ((struct po_items *)container)->items : 0;
-    slots->clear(&container->object);
-    po_gc_freed(state);
-    if (!po_spare_keep(state, container, slots->size + items * slots->item_size)) {
-        po_block_free(state, container, true);
+    const bool is_trash = flags & PO_TRASH;
+    if (!is_trash) {
+        po_untrack(state, container);
     }
-    if (PO_UNLIKELY(state->nesting == 1 && state->deferred != NULL)) {
-        end_deferred(state);
+    po_set_flags(object,
+                 PO_UNTRACKED | PO_CONTAINER | PO_ENDING | (flags & (PO_TRASH | PO_CLEARED)));
+    state->nesting++;
+    const size_t spares = spares_of(slots, container);
+    slots->clear(object);
+    if (is_trash) {
+        object->flags_ |= PO_GONE;
+    } else {
+        po_gc_freed(state);
+        if (!po_spare_keep(state, container, spares)) {
+            po_block_free(state, container, true);
+        }
+    }
+    if (PO_UNLIKELY(state->nesting == 1 &&
+                    (state->deferred != NULL || state->late.first != NULL))) {
+        end_waiting(state);
+    }
+    state->nesting--;
+}
+
+// Callbacks nest too, and wait with the objects where they are too deep: the weak references hold them.
+static void end_weak_of_atom(po_state *state, po_object *atom) {
+    if (state->nesting >= PO_NESTING_MAX) {
+        if (state->late.first == NULL) {
+            state->late.end = &state->late.first;
+        }
+        po_weak_kill(state, atom, &state->late);
+        return;
+    }
+    state->nesting++;
+    po_weak_end(state, atom);
+    if (state->nesting == 1) {
+        end_waiting(state);
     }
     state->nesting--;
 }
@@ -153,7 +192,7 @@ static __attribute__((noinline)) void end_atom(po_object *object) {
         po_intern_forget(state, object);
     }
     if (object->flags_ & PO_HAS_WEAK) {
-        po_weak_end(state, object);
+        end_weak_of_atom(state, object);
     }
     po_block_free(state, object, false);
 }
@@ -164,7 +203,7 @@ void po_dead_(po_object *object) {
     if (PO_LIKELY((uint8_t)flags == PO_UNTRACKED)) {
         po_state *const state = po_states[flags >> PO_STATE_SHIFT];
         if (PO_LIKELY(state != NULL)) {
-            if (object->type_ > PO_FLOAT_ || !po_spare_keep(state, object, 16)) {
+            if (object->type_ > PO_FLOAT_ || !po_spare_keep(state, object, po_spare_of(16))) {
                 pm_heap_free(state->rest, object);
             }
         } else {

@@ -655,6 +655,7 @@ const struct po_slots po_dict_slots = {
     .type = &po_dict_type,
     .is_container = true,
     .only_refers = true,
+    .spare = (sizeof(struct dict) + 15) / 16,
     .size = sizeof(struct dict),
     .traverse = traverse,
     .clear = clear,

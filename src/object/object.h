@@ -51,17 +51,17 @@ enum {
     PO_FROZEN = 3,
     PO_UNTRACKED = 4,
     PO_CONTAINER = 1 << 3,
-    PO_HAS_WEAK = 1 << 4, // the state's table has weak references to it
-    PO_INTERNED = 1 << 5, // str: the state's table has it
-    PO_SHARED = 1 << 6,   // of no state
-    PO_WATCHED = 1 << 7,  // of a watched state, and no container: does not end in the short way
-    PO_FINALIZED = 1 << 8,
-    PO_REACHED = 1 << 9,  // collect.c
-    PO_TRASH = 1 << 10,   // collect.c
-    PO_GONE = 1 << 11,    // ended, and its block waits for the end of the run
-    PO_CLEARED = 1 << 12, // trash whose references the run has cleared
-    PO_IN_REPR = 1 << 13, // its text is being written
-    PO_ENDING = 1 << 14,  // its references and what it holds outside are being given up
+    PO_HAS_WEAK = 1 << 4,  // the state's table has weak references to it
+    PO_INTERNED = 1 << 5,  // str: the state's table has it
+    PO_SHARED = 1 << 6,    // of no state
+    PO_WATCHED = 1 << 7,   // of a watched state, and no container: does not end in the short way
+    PO_FINALIZED = 1 << 8, // or there is nothing to call
+    PO_REACHED = 1 << 9,   // collect.c
+    PO_TRASH = 1 << 10,    // collect.c
+    PO_GONE = 1 << 11,     // ended, and its block waits for the end of the run
+    PO_CLEARED = 1 << 12,  // trash whose references the run has cleared
+    PO_IN_REPR = 1 << 13,  // its text is being written
+    PO_ENDING = 1 << 14,   // its references and what it holds outside are being given up
 };
 
 // An object knows the number of its state: in the upper half of its flags, or of gc_ in a container
@@ -92,6 +92,8 @@ struct po_slots {
     bool is_plain; // ends by freeing its block
     bool is_container;
     bool only_refers; // traverse and clear are all that it has for its end
+    uint8_t
+        spare; // which of a state's spares its blocks are; 0: none, PO_SPARE_ITEMS: by its items
     size_t size, item_size;
     int (*traverse)(const po_object *self, po_visit visit, void *argument);
     void (*clear)(po_object *self);
@@ -121,6 +123,9 @@ void po_start(void);
 
 // Weak references of a state, by target (weakref.c): open addressing; an entry is the first of a chain.
 struct po_weakref;
+struct po_weak_calls {
+    struct po_weakref *first, **end;
+};
 struct po_weak_table {
     struct po_weakref **entry;
     size_t used, room; // room: 0 or a power of two
@@ -141,6 +146,10 @@ struct po_spare {
 // Sizes of which some are kept, in steps of 16 bytes: of numbers the first, of containers the others.
 #define PO_SPARE_SIZES 5
 #define PO_SPARE_MOST  64
+#define PO_SPARE_ITEMS UINT8_MAX
+
+// How many objects end within each other before others wait.
+#define PO_NESTING_MAX 50
 
 struct po_state {
 #if PO_LIBC_BLOCKS
@@ -177,8 +186,10 @@ struct po_state {
     struct po_gc_stats stats;
     void (*tell)(po_state *state, const struct po_gc_event *event, void *argument);
     void *tell_argument;
+    struct po_weak_calls late;     // count.c: callbacks that wait
     struct po_container *deferred; // count.c: ended objects that wait, linked through gc_
     unsigned nesting;              // count.c: objects that are being ended within each other
+    unsigned nesting_most;         // to which they may do so in the short way
     struct po_weak_table weak;
     struct po_intern_table interned;
 };
@@ -239,13 +250,12 @@ static inline void po_block_free(po_state *state, void *block, bool container) {
 
 // Blocks that wait for the next object of their size. Those that wait are no objects for who walks.
 
-static inline size_t po_spare_size(size_t size) {
+static inline size_t po_spare_of(size_t size) {
     return (size + 15) / 16;
 }
 
-static inline void *po_spare_take(po_state *state, size_t size) {
-    const size_t at = po_spare_size(size);
-    struct po_spare *const spare = at < PO_SPARE_SIZES ? state->spare[at] : NULL;
+static inline void *po_spare_take(po_state *state, size_t at) {
+    struct po_spare *const spare = PO_LIKELY(at < PO_SPARE_SIZES) ? state->spare[at] : NULL;
     if (PO_LIKELY(spare != NULL)) {
         state->spare[at] = spare->next;
         state->spares[at]--;
@@ -253,9 +263,9 @@ static inline void *po_spare_take(po_state *state, size_t size) {
     return spare;
 }
 
-static inline bool po_spare_keep(po_state *state, void *block, size_t size) {
-    const size_t at = po_spare_size(size);
-    if (PO_UNLIKELY(at >= PO_SPARE_SIZES) || state->spares[at] == PO_SPARE_MOST || PO_LIBC_BLOCKS) {
+static inline bool po_spare_keep(po_state *state, void *block, size_t at) {
+    if (PO_LIBC_BLOCKS || PO_UNLIKELY(at - 1 >= PO_SPARE_SIZES - 1) ||
+        state->spares[at] == PO_SPARE_MOST) {
         return false;
     }
     struct po_spare *const spare = (struct po_spare *)block;
@@ -350,7 +360,7 @@ static inline void *po_make(po_state *state, unsigned number, size_t size) {
 
 // The same for a number, of 16 bytes.
 static inline void *po_make_number(po_state *state, unsigned number) {
-    void *const spare = po_spare_take(state, 16);
+    void *const spare = po_spare_take(state, po_spare_of(16));
     if (PO_UNLIKELY(spare == NULL)) {
         return po_make(state, number, 16);
     }
@@ -385,18 +395,25 @@ static inline void *po_make_bare(po_state *state, unsigned number, size_t size) 
     return made;
 }
 
-// A container, new, all of it but the head undefined. The caller fills it in and calls po_track, which
-// can't fail, or po_unmake_container before anything else is made. May collect.
-static inline void *po_make_container(po_state *state, unsigned number, size_t size) {
+// A container whose block is one of these spares, new, all of it but the head undefined. The caller fills
+// it in and calls po_track, which can't fail, or po_unmake_container before anything else is made. May
+// collect.
+static inline void *po_make_tracked(po_state *state, unsigned number, size_t size, size_t spares,
+                                    unsigned flags) {
     if (PO_UNLIKELY(!po_gc_step(state))) {
         return NULL;
     }
-    void *const spare = po_spare_take(state, size);
+    void *const spare = po_spare_take(state, spares);
     if (PO_UNLIKELY(spare == NULL)) {
-        return po_make_with(state, number, size, PO_CONTAINER);
+        return po_make_with(state, number, size, flags);
     }
-    po_set_head(spare, number, PO_CONTAINER);
+    po_set_head(spare, number, flags);
     return spare;
+}
+
+// The same for types of the library.
+static inline void *po_make_container(po_state *state, unsigned number, size_t size) {
+    return po_make_tracked(state, number, size, po_spare_of(size), PO_CONTAINER | PO_FINALIZED);
 }
 
 static inline void po_track(po_state *state, void *object) {
@@ -449,9 +466,6 @@ void po_check_state(po_state *state, const po_object *object);
 void po_weak_end(po_state *state, po_object *target);
 // The same for trash, in two steps: first all die, then the callbacks of those that are not trash
 // themselves are called, which `calls` gathers.
-struct po_weak_calls {
-    struct po_weakref *first, **end;
-};
 void po_weak_kill(po_state *state, po_object *target, struct po_weak_calls *calls);
 void po_weak_call(const struct po_weak_calls *calls);
 // A weak reference that is trash: dies without a callback.

@@ -17,6 +17,7 @@ po_state *po_state_new(void) {
         return po_fail_null(PO_NO_MEMORY);
     }
     state->is_watched = po_debug != 0;
+    state->nesting_most = state->is_watched ? 0 : PO_NESTING_MAX;
     po_gc_open(state);
     po_statistics_open(state);
     state->atom_flags = (uint16_t)(PO_UNTRACKED | (state->is_watched ? PO_WATCHED : 0) |

@@ -17,7 +17,7 @@ static struct po_tuple_ *tuple_of(const po_object *object) {
 // --- Making -----------------------------------------------------------------------------------
 
 // Without items as yet, and untracked.
-static struct po_tuple_ *make(po_state *state, size_t n) {
+static inline __attribute__((always_inline)) struct po_tuple_ *make(po_state *state, size_t n) {
     if (PO_UNLIKELY(n > (PTRDIFF_MAX - sizeof(struct po_tuple_)) / sizeof(po_object *))) {
         return po_fail_null(PO_NO_MEMORY);
     }
@@ -159,6 +159,7 @@ const struct po_slots po_tuple_slots = {
     .type = &po_tuple_type,
     .is_container = true,
     .only_refers = true,
+    .spare = PO_SPARE_ITEMS,
     .size = sizeof(struct po_tuple_),
     .item_size = sizeof(po_object *),
     .traverse = traverse,

@@ -74,7 +74,8 @@ static bool is_sound(const po_type *type) {
     const po_type *const base = type->base;
     return type->name != NULL && type->size >= least && type->flags == 0 &&
            (type->traverse == NULL) == (type->clear == NULL) &&
-           (base == NULL || (type->size >= base->size && type->item_size == base->item_size));
+           (base == NULL || (base->number_ >= PO_FIRST_OF_PROGRAM_ && type->size >= base->size &&
+                             type->item_size == base->item_size));
 }
 
 // What a type has by itself and by its base. The base has its own already.
@@ -95,6 +96,8 @@ static void fill(struct po_slots *slots, po_type *type) {
         .hash = type->hash != NULL || type->equal != NULL ? type->hash : base->hash,
         .repr = type->repr != NULL ? type->repr : base->repr,
     };
+    const size_t spare = po_spare_of(type->size);
+    slots->spare = type->item_size == 0 && spare < PO_SPARE_SIZES ? (uint8_t)spare : 0;
     slots->only_refers = slots->clear != NULL && slots->finalize == NULL && slots->release == NULL;
     if (type->traverse != NULL && base->traverse != NULL) {
         slots->traverse = traverse_levels;
@@ -183,7 +186,9 @@ static po_object *make(po_state *state, unsigned number, size_t size, size_t ite
     const struct po_slots *const slots = po_slots[number];
     const bool refers = slots->traverse != NULL;
     struct po_container *const made =
-        refers ? po_make_container(state, number, size) : po_make_bare(state, number, size);
+        refers ? po_make_tracked(state, number, size, slots->spare,
+                                 PO_CONTAINER | (slots->finalize == NULL ? PO_FINALIZED : 0))
+               : po_make_bare(state, number, size);
     if (PO_UNLIKELY(made == NULL)) {
         return NULL;
     }

@@ -169,6 +169,7 @@ const struct po_slots po_weakref_slots = {
     .type = &po_weakref_type,
     .is_container = true,
     .only_refers = true,
+    .spare = (sizeof(struct po_weakref) + 15) / 16,
     .size = sizeof(struct po_weakref),
     .traverse = traverse,
     .clear = clear,
@@ -217,6 +218,12 @@ po_object *po_weakref(po_state *state, po_object *target, po_weak_callback callb
     struct po_weakref *const weakref = po_make_container(state, PO_WEAKREF_, sizeof *weakref);
     if (weakref == NULL) {
         return NULL;
+    }
+    // A callback of a collection may have made the one that all share.
+    struct po_weakref *const made = callback == NULL ? shared_one(state, target) : NULL;
+    if (made != NULL) {
+        po_unmake_container(state, weakref);
+        return po_incref(&made->object);
     }
     weakref->target = target;
     weakref->next = NULL;

@@ -18,7 +18,7 @@
 #include "poolobject.h"
 
 // Far more than any test needs; sanitizers on a loaded machine take their time.
-#define CHECK_SECONDS 300
+#define CHECK_SECONDS            300
 #define OBJECT_TEST(suite, name) Test(suite, name, .timeout = CHECK_SECONDS)
 
 // May stand in callbacks, threads and forked children. More arguments are a format and its values.
@@ -32,8 +32,8 @@
 // What a failure is to tell besides: NULL, or a text that it ends with.
 __attribute__((weak)) const char *check_hint;
 
-__attribute__((noreturn, format(printf, 4, 5), unused)) static void
-check_fail(const char *file, int line, const char *condition, const char *format, ...) {
+__attribute__((noreturn, format(printf, 4, 5), unused)) static void check_fail(
+    const char *file, int line, const char *condition, const char *format, ...) {
     va_list args;
     fflush(stdout);
     fprintf(stderr, "%s:%d: not true: %s", file, line, condition);
