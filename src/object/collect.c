@@ -601,10 +601,12 @@ bool po_gc_grow(po_state *state) {
 }
 
 void po_track_again(po_state *state, struct po_container *container) {
+    const struct po_error before = po_error_last();
     if (state->young_count < state->young_room || po_gc_grow(state)) {
         container->object.flags_ &= (uint16_t) ~(PO_GEN_MASK | PO_REACHED);
         po_track(state, container);
     } else {
+        po_restore_error(before);
         make_old(state, container);
     }
 }

@@ -13,6 +13,8 @@
 
 unsigned po_debug;
 
+static void find_enclosing(void);
+
 static const struct {
     const char *name;
     unsigned flag;
@@ -43,6 +45,9 @@ void po_debug_start(void) {
         po_debug |= flag;
         word += length + (word[length] == ',');
     }
+    if (po_debug & PO_DEBUG_LEAKS) {
+        find_enclosing();
+    }
 }
 
 // Not aligned where libc's blocks have the sizes that were asked for.
@@ -50,30 +55,46 @@ static char *site_of(const void *block) {
     return (char *)block + po_block_size(block) - PO_SITE_BYTES;
 }
 
-// The first caller outside of this library; where it is part of the program, the first one that has
-// no name of the library's.
-static bool is_own(const void *frame) {
-    static const Dl_info *own;
-    static Dl_info self;
-    Dl_info info;
-    if (own == NULL && dladdr((void *)po_debug_start, &self) != 0) {
-        own = &self;
+// Where the function begins that an address lies in, by the tables that backtrace uses: they tell
+// functions that have no name, too. backtrace has loaded the library that has it.
+static void *(*enclosing)(void *address);
+
+static void find_enclosing(void) {
+    void *frame;
+    backtrace(&frame, 1);
+    void *const unwinder = dlopen("libgcc_s.so.1", RTLD_LAZY | RTLD_NOLOAD);
+    if (unwinder != NULL) {
+        *(void **)&enclosing = dlsym(unwinder, "_Unwind_FindEnclosingFunction");
     }
-    if (own == NULL || dladdr(frame, &info) == 0) {
-        return false;
-    }
-    return info.dli_fbase == own->dli_fbase &&
-           (info.dli_sname == NULL || strncmp(info.dli_sname, "po_", 3) == 0);
 }
 
+static bool is_maker(void *frame) {
+    static const void *const makers[] = {
+        po_int_new_, po_float, po_str,  po_str_intern, po_bytes,     po_tuple,   po_tuple_take,
+        po_list,     po_dict,  po_repr, po_new,        po_new_items, po_weakref,
+    };
+    const void *const function = enclosing != NULL ? enclosing((char *)frame - 1) : NULL;
+    for (size_t i = 0; i < sizeof makers / sizeof makers[0]; i++) {
+        if (function == makers[i]) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// The caller of the function that makes objects; of its two, where one has called the other.
 void po_debug_note_site(void *block) {
     void *frames[FRAMES];
     const int count = backtrace(frames, FRAMES);
-    int at = 0;
-    while (at < count - 1 && is_own(frames[at])) {
-        at++;
+    int maker = 0;
+    while (maker < count - 1 && !is_maker(frames[maker])) {
+        maker++;
     }
-    memcpy(site_of(block), &frames[at], PO_SITE_BYTES);
+    for (int next = maker + 1; next < maker + 3 && next < count - 1; next++) {
+        maker = is_maker(frames[next]) ? next : maker;
+    }
+    void *const site = maker < count - 1 ? frames[maker + 1] : NULL;
+    memcpy(site_of(block), &site, PO_SITE_BYTES);
 }
 
 void *po_debug_site(const void *block) {

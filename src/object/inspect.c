@@ -135,12 +135,18 @@ static int enter(void *block, size_t size, void *argument) {
     return 0;
 }
 
+// All of the head: that of freed memory may have any flag.
+static bool is_shared(const po_object *object) {
+    return object->count_ == PO_IMMORTAL_ && object->type_ <= PO_TUPLE_ &&
+           object->flags_ == (PO_UNTRACKED | PO_SHARED);
+}
+
 static int enter_reference(po_object *object, void *argument) {
     struct check *const check = argument;
-    if (object->flags_ & PO_SHARED) {
+    struct seen *const seen = find(check, object);
+    if (seen->object == NULL && is_shared(object)) {
         return 0;
     }
-    struct seen *const seen = find(check, object);
     if (seen->object == NULL) {
         FAULT(check, "poolobject: %s at %p refers to %p, where this state has no object\n",
               name_of(check->holder), (const void *)check->holder, (void *)object);
@@ -264,7 +270,7 @@ size_t po_check(po_state *state, int fd) {
     struct check check = { .state = state, .fd = fd };
     if (state->running >= 0) {
         po_fail(PO_BUSY);
-        return 0;
+        return SIZE_MAX;
     }
     po_walk(state, true, count_objects, &check);
     po_walk(state, false, count_objects, &check);
@@ -275,7 +281,7 @@ size_t po_check(po_state *state, int fd) {
     check.seen = pm_calloc(check.room, sizeof *check.seen);
     if (check.seen == NULL) {
         po_fail(PO_NO_MEMORY);
-        return 0;
+        return SIZE_MAX;
     }
     po_walk(state, true, enter, &check);
     po_walk(state, false, enter, &check);

@@ -387,8 +387,9 @@ static inline bool po_gc_step(po_state *state) {
 
 // A container of a type that can't refer to others, new.
 static inline void *po_make_bare(po_state *state, unsigned number, size_t size) {
-    struct po_container *const made =
-        (struct po_container *)po_make_with(state, number, size, PO_UNTRACKED | PO_CONTAINER);
+    struct po_container *const made = (struct po_container *)po_make_with(
+        state, number, size,
+        PO_UNTRACKED | PO_CONTAINER | (po_slots[number]->finalize == NULL ? PO_FINALIZED : 0));
     if (PO_LIKELY(made != NULL)) {
         made->gc_ = po_gc_word(state, 0);
     }
@@ -494,6 +495,8 @@ struct po_text {
 void po_statistics_start(void);
 void po_statistics_open(po_state *state);
 void po_statistics_close(po_state *state);
+void po_statistics_lock(void);
+void po_statistics_unlock(void);
 
 // --- One for each type --------------------------------------------------------------------------
 

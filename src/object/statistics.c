@@ -28,8 +28,16 @@ static struct {
 
 static size_t others; // objects of types beyond these
 
-void po_statistics_open(po_state *state) {
+void po_statistics_lock(void) {
     pthread_mutex_lock(&lock);
+}
+
+void po_statistics_unlock(void) {
+    pthread_mutex_unlock(&lock);
+}
+
+void po_statistics_open(po_state *state) {
+    po_statistics_lock();
     uint32_t number = PO_STATES_MAX - 1;
     while (number != 0 && po_states[number] != NULL) {
         number--;
@@ -45,17 +53,17 @@ void po_statistics_open(po_state *state) {
         states->at = &state->next;
     }
     states = state;
-    pthread_mutex_unlock(&lock);
+    po_statistics_unlock();
 }
 
 void po_statistics_close(po_state *state) {
-    pthread_mutex_lock(&lock);
+    po_statistics_lock();
     po_states[state->number] = NULL;
     *state->at = state->next;
     if (state->next != NULL) {
         state->next->at = state->at;
     }
-    pthread_mutex_unlock(&lock);
+    po_statistics_unlock();
 }
 
 static int count_type(void *block, size_t size, void *argument) {
@@ -118,12 +126,16 @@ static void write_section(pm_report *to, void *context) {
     if (pthread_mutex_trylock(&lock) != 0) {
         return;
     }
-    size_t count = 0, elsewhere = 0, bytes = 0;
+    size_t count = 0, elsewhere = 0, bytes = 0, spares = 0, spare_bytes = 0;
     memset(types, 0, sizeof types);
     others = 0;
     for (po_state *state = states; state != NULL; state = state->next) {
         count++;
         bytes += po_bytes_held(state);
+        for (size_t at = 0; at < PO_SPARE_SIZES; at++) {
+            spares += state->spares[at];
+            spare_bytes += state->spares[at] * at * 16;
+        }
         if (pthread_equal(state->user, pthread_self()) && state->running < 0 && !state->is_ending) {
             po_walk(state, true, count_type, NULL);
             po_walk(state, false, count_type, NULL);
@@ -134,11 +146,13 @@ static void write_section(pm_report *to, void *context) {
     pm_report_number(to, "states", count);
     pm_report_number(to, "states_of_other_threads", elsewhere);
     pm_report_number(to, "bytes_held", bytes);
+    pm_report_number(to, "blocks_kept_for_the_next_objects", spares);
+    pm_report_number(to, "bytes_of_these", spare_bytes);
     for (unsigned generation = 0; generation < PO_GENERATIONS; generation++) {
         write_generation(to, generation);
     }
     write_types(to);
-    pthread_mutex_unlock(&lock);
+    po_statistics_unlock();
 }
 
 void po_statistics_start(void) {

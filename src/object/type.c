@@ -17,6 +17,18 @@ const struct po_slots *po_slots[PO_TYPES_MAX];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static unsigned count = PO_FIRST_OF_PROGRAM_; // under `lock`
 
+// The child of fork has neither lock held by a thread that it does not have.
+
+static void before_fork(void) {
+    pthread_mutex_lock(&lock);
+    po_statistics_lock();
+}
+
+static void after_fork(void) {
+    po_statistics_unlock();
+    pthread_mutex_unlock(&lock);
+}
+
 static void start(void) {
     po_debug_start();
     po_hash_start();
@@ -33,6 +45,7 @@ static void start(void) {
     po_int_start();
     po_str_start();
     po_statistics_start();
+    pthread_atfork(before_fork, after_fork, after_fork);
 }
 
 __attribute__((constructor)) void po_start(void) {
