@@ -458,7 +458,7 @@ static inline po_object *po_list_at(const po_object *list, size_t index) {
 int po_list_append_slow_(po_object *list, po_object *object);
 static inline int po_list_append(po_object *list, po_object *object) {
     struct po_list_ *const to = (struct po_list_ *)list;
-    if (list == NULL || list->type_ != PO_LIST_ || to->items == to->room || object == NULL) {
+    if (list == NULL || list->type_ != PO_LIST_ || to->items >= to->room || object == NULL) {
         return po_list_append_slow_(list, object);
     }
     to->item[to->items++] = po_incref(object);

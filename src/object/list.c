@@ -38,6 +38,12 @@ static size_t room_for(size_t items) {
     return room < UINT32_MAX ? room : UINT32_MAX;
 }
 
+// Builds with checks have no room that the inline append could see, so that each append is checked.
+static size_t room_of(const struct po_list_ *list) {
+    return PM_CHECKS && list->item != NULL ? po_buffer_size(list->item) / sizeof *list->item
+                                           : list->room;
+}
+
 // The buffer stays as it is when there is no memory.
 static bool resize(struct po_list_ *list, size_t room) {
     po_object **const item = po_buffer_resize(state_of(list), list->item, room * sizeof *item);
@@ -45,7 +51,7 @@ static bool resize(struct po_list_ *list, size_t room) {
         return false;
     }
     list->item = item;
-    list->room = (uint32_t)room;
+    list->room = PM_CHECKS ? 0 : (uint32_t)room;
     return true;
 }
 
@@ -60,7 +66,7 @@ static __attribute__((noinline)) bool grow(struct po_list_ *list) {
 // A buffer that can't shrink serves as well.
 static __attribute__((noinline)) void shrink(struct po_list_ *list) {
     const size_t room = room_for(list->items);
-    if (room < list->room) {
+    if (room < room_of(list)) {
         const struct po_error before = po_error_last();
         if (!resize(list, room)) {
             po_restore_error(before);
@@ -69,7 +75,7 @@ static __attribute__((noinline)) void shrink(struct po_list_ *list) {
 }
 
 static inline void shrink_where_sparse(struct po_list_ *list) {
-    if (PO_UNLIKELY(list->items < list->room / 2)) {
+    if (PO_UNLIKELY(list->items < room_of(list) / 2)) {
         shrink(list);
     }
 }
@@ -90,7 +96,7 @@ static inline bool may_hold(const po_object *list, const po_object *object) {
 
 // Takes the reference only when it succeeds.
 static inline bool push(struct po_list_ *list, po_object *object) {
-    if (PO_UNLIKELY(list->items == list->room) && !grow(list)) {
+    if (PO_UNLIKELY(list->items >= room_of(list)) && !grow(list)) {
         return false;
     }
     list->item[list->items++] = object;
@@ -125,7 +131,7 @@ int po_list_insert(po_object *object, size_t index, po_object *inserted) {
     if (index > list->items) {
         return po_fail(PO_NO_INDEX);
     }
-    if (list->items == list->room && !grow(list)) {
+    if (list->items >= room_of(list) && !grow(list)) {
         return -1;
     }
     po_object **const at = list->item + index;

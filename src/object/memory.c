@@ -231,3 +231,7 @@ void po_buffer_free(po_state *state, void *data) {
         po_block_free(state, buffer_of(data), false);
     }
 }
+
+size_t po_buffer_size(const void *data) {
+    return po_block_size(buffer_of((void *)data)) - sizeof(struct buffer);
+}

@@ -283,6 +283,7 @@ void po_spare_free_all(po_state *state);
 // resize of NULL is a new one; freeing NULL does nothing.
 void *po_buffer_resize(po_state *state, void *buffer, size_t size);
 void po_buffer_free(po_state *state, void *buffer);
+size_t po_buffer_size(const void *buffer); // at least what was asked for
 
 // Calls visit for each container, or for each block that is none (of type 0: a buffer), which must
 // neither make nor free any, and returns 0.

@@ -5,10 +5,14 @@
 
 #include "check.h"
 
+#include <fcntl.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "object/object.h"
 
@@ -472,6 +476,9 @@ static size_t room_of(const po_object *list) {
 }
 
 TEST(a_list_has_little_room_to_spare) {
+    if (PM_CHECKS) {
+        cr_skip("in builds with checks, lists don't tell their room");
+    }
     PO_AUTO po_object *list = new_list();
     size_t resizes = 0, room = 0;
     for (size_t i = 1; i <= 100000; i++) {
@@ -485,6 +492,31 @@ TEST(a_list_has_little_room_to_spare) {
         po_decref(po_list_pop(list));
         CHECK(room_of(list) <= 2 * po_list_size(list) + 8);
     }
+}
+
+static void append_of_another_state(void) {
+    po_state *const other = po_state_new();
+    PO_AUTO po_object *list = new_list();
+    po_list_append(list, PO_NONE);
+    po_list_append(list, po_float(other, 1.0));
+    po_state_free(other, -1);
+}
+
+TEST(a_build_with_checks_stops_at_an_object_of_another_state) {
+    if (!PM_CHECKS) {
+        cr_skip("only builds with checks look");
+    }
+    const pid_t child = fork();
+    if (child == 0) {
+        const int null = open("/dev/null", O_WRONLY);
+        signal(SIGABRT, SIG_DFL);
+        dup2(null, 2);
+        append_of_another_state();
+        _exit(0);
+    }
+    int status;
+    CHECK(waitpid(child, &status, 0) == child && WIFSIGNALED(status) &&
+          WTERMSIG(status) == SIGABRT);
 }
 
 TEST(ranges_of_any_size_leave_a_list) {

@@ -36,6 +36,7 @@ import sys
 import weakref
 
 MIN_NODES, MAX_NODES, WEAKS = 3, 24, 8
+DEEP_EVERY, DEEP_NODES = 10, 60 # CPython's depth is 50
 
 
 def make_token(number, act):
@@ -172,6 +173,29 @@ def collect(generation):
     said("l" + "".join(" %d" % n for n in sorted(world.weak) if world.weak[n]() is not None))
 
 
+def make_deep_graph(rng):
+    """A chain with side edges further down, which one reference holds: nodes end within each other, about
+    to the depth from which on they wait."""
+    count = rng.randint(DEEP_NODES - 25, DEEP_NODES)
+    acts = rng.choice(((0,), (0, 0, 0, 1), (0, 0, 2)))
+    side_edges = rng.choice((0, 0.05, 0.5))
+    for number in range(count):
+        act = rng.choice(acts)
+        make_node(number, act)
+        said("n %d %d" % (number, act))
+    for node in range(count - 1):
+        chain = rng.randrange(3)
+        set_edge(node, chain, node + 1)
+        said("e %d %d %d" % (node, chain, node + 1))
+        if rng.random() < side_edges:
+            edge, to = (chain + 1) % 3, rng.randrange(node + 1, count)
+            set_edge(node, edge, to)
+            said("e %d %d %d" % (node, edge, to))
+    for node in range(count - 1, -1, -1):
+        world.outside.pop(node)
+        said("x %d" % node)
+
+
 def make_graph(seed):
     global world
     world = World()
@@ -179,6 +203,20 @@ def make_graph(seed):
     gc.freeze()
     rng = random.Random(seed)
     said("g %d" % seed)
+    if seed % DEEP_EVERY == 0:
+        make_deep_graph(rng)
+    else:
+        make_flat_graph(rng)
+    collect(2)
+    while world.saved:
+        node = min(world.saved)
+        drop_saved(node)
+        said("s %d" % node)
+        if not world.saved:
+            collect(2)
+
+
+def make_flat_graph(rng):
     acts = rng.choice(((0,), (0, 0, 1, 3), (0, 1, 2, 3), (0, 0, 1, 3, 5)))
     may_drop = rng.random() < 0.5
     count, weaks = rng.randint(MIN_NODES, MAX_NODES), [0]
@@ -196,13 +234,6 @@ def make_graph(seed):
         if node in world.outside:
             world.outside.pop(node)
             said("x %d" % node)
-    collect(2)
-    while world.saved:
-        node = min(world.saved)
-        drop_saved(node)
-        said("s %d" % node)
-        if not world.saved:
-            collect(2)
 
 
 def main():
