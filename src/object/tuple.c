@@ -93,11 +93,16 @@ static int traverse(const po_object *self, po_visit visit, void *argument) {
     return 0;
 }
 
-// Callbacks see a tuple that is shorter already.
+// Callbacks see an empty tuple already.
 static void clear(po_object *self) {
     struct po_tuple_ *const tuple = tuple_of(self);
-    while (tuple->items != 0) {
-        po_decref(tuple->item[--tuple->items]);
+    size_t left = tuple->items;
+    tuple->items = 0;
+    while (left != 0) {
+        po_object *const item = tuple->item[--left];
+        if (!po_is_immortal(item) && --item->count_ == 0) {
+            po_dead_(item);
+        }
     }
 }
 
