@@ -74,7 +74,8 @@ po_state *po_state_new(void);
 /* Ends a state: a full collection with finalizers, then release for all objects that are left, then
  * their memory at once. Returns how many objects the program still held references to; where fd is not
  * -1, a line for each of their types goes there. A NULL state is one without objects. Inside of a
- * callback it does nothing: SIZE_MAX and PO_BUSY. May run callbacks. */
+ * finalizer, of release, or of a callback of a weak reference or the collector it does nothing: SIZE_MAX and
+ * PO_BUSY; slots for equal, hash and repr must not call it. Objects that were frozen are not collected. May run callbacks. */
 size_t po_state_free(po_state *state, int fd);
 
 /* The state of an object, borrowed; NULL for immortal objects that belong to none. */

@@ -128,6 +128,9 @@
 
 #define PM_LOCK_SPINS 100
 
+// How often one that ends or walks a private heap waits for those that free what handlers left.
+#define PM_SETTLE_YIELDS 100000
+
 #define PM_PATH_MAX 1024
 #define PM_LINE_MAX 512
 

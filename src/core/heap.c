@@ -100,7 +100,7 @@ static bool is_spare(const struct pm_pool *pool) {
 }
 
 // In the bin of the class there may be a pool of which others have freed all.
-static void tell_freed(struct pm_heap *heap, pm_class class) {
+void pm_heap_tell_freed(struct pm_heap *heap, pm_class class) {
     __atomic_fetch_or(&heap->freed[class / 64], UINT64_C(1) << (class % 64), __ATOMIC_RELEASE);
 }
 
@@ -401,6 +401,8 @@ static void give_back(struct pm_heap *heap, struct pm_pool *pool) {
     if (PM_UNLIKELY(heap->is_private)) {
         list_told(heap);
         pm_add(&heap->pool_bytes, -PM_POOL_BYTES(pool->shared.bits));
+        // Who was about to tell of it has ended there, by a fork: no block is in use.
+        pm_set(&pool->remote.word, PM_REMOTE_OWNED);
     }
     pm_arena_give_back(pool);
 }
@@ -606,7 +608,7 @@ static bool push_remote(struct pm_pool *pool, uintptr_t block, uint64_t *remote)
         return false;
     }
     if (PM_UNLIKELY(last) && owner != PM_OWNER_NOBODY && owner != PM_OWNER_ARENA) {
-        tell_freed(owner, class);
+        pm_heap_tell_freed(owner, class);
     }
     return true;
 }
@@ -638,7 +640,9 @@ bool pm_heap_push_remote(void *at, unsigned bits) {
     uint64_t remote = __atomic_load_n(&pool->remote.word, __ATOMIC_ACQUIRE);
     const struct pm_heap *const heap = pm_thread.heap, *const owner = pm_get(&pool->shared.owner);
     if (owner == PM_OWNER_ARENA || owner == heap ||
-        !pm_pool_has_block(pool, block & (PM_POOL_BYTES(bits) - 1)) ||
+        !(pm_pool_has_block(pool, block & (PM_POOL_BYTES(bits) - 1)) ||
+          (pm_get(&pool->shared.state) == PM_POOL_FULL && pm_get(&pool->inner.away) == 0 &&
+           pm_pool_has_carved(pool, block & (PM_POOL_BYTES(bits) - 1)))) ||
         pm_link_suspected(block, pool->shared.key)) {
         return false;
     }
@@ -947,7 +951,7 @@ static void settle_listed(struct pm_heap *heap, struct pm_pool *pool, bool outsi
         pm_arena_give_back(pool);
     } else {
         pm_set(&pool->shared.owner, heap);
-        tell_freed(heap, pool->shared.class);
+        pm_heap_tell_freed(heap, pool->shared.class);
     }
 }
 
@@ -1092,7 +1096,6 @@ struct pm_heap *pm_heap_begin_private(void *context) {
         heap->is_private = true;
         heap->context = context;
         pm_list_push_back(&pm_heaps.private_heaps, &heap->every);
-        pm_add(&pm_arena_users, 1);
     }
     pm_unlock(&pm_heaps.lock);
     return heap;
@@ -1145,7 +1148,6 @@ void pm_heap_end_private(struct pm_heap *heap) {
     pm_unlock(&heap->lock);
     pm_lock(&pm_heaps.lock);
     pm_list_remove(&heap->every);
-    pm_add(&pm_arena_users, -1);
     // As a new one.
     memset(heap, 0, sizeof *heap);
     heap->is_private = true;

@@ -149,6 +149,7 @@ bool pm_heap_push_remote(void *block, unsigned bits);
 // The rare end of a local free that has been done: the pool's count of used blocks has reached 0. The
 // heap is the one that the free has found as the pool's owner, which others may hide meanwhile. False
 // when that can't be: more blocks were freed than were handed out.
+void pm_heap_tell_freed(struct pm_heap *heap, pm_class class);
 bool pm_heap_pool_emptied(struct pm_heap *heap, struct pm_pool *pool);
 
 // Is this a block in use, in a pool arena? If not, what else. Reads only.

@@ -8,6 +8,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -147,7 +148,10 @@ static void defer(void *at) {
                                           __ATOMIC_RELAXED));
 }
 
+static uint32_t draining; // threads that free deferred blocks; atomic
+
 static PM_NOINLINE void free_deferred(void) {
+    __atomic_fetch_add(&draining, 1, __ATOMIC_ACQ_REL);
     uintptr_t block = __atomic_exchange_n(&deferred, 0, __ATOMIC_ACQUIRE);
     while (block != 0) {
         const uintptr_t next = *(const pm_link *)block;
@@ -157,6 +161,20 @@ static PM_NOINLINE void free_deferred(void) {
         }
         block = next;
     }
+    __atomic_fetch_sub(&draining, 1, __ATOMIC_RELEASE);
+}
+
+// A thread that has jumped out of there for good would be waited for in vain: so not without end.
+void pm_entry_settle(void) {
+    for (unsigned i = 0; i < PM_SETTLE_YIELDS && __atomic_load_n(&draining, __ATOMIC_ACQUIRE) != 0;
+         i++) {
+        sched_yield();
+    }
+}
+
+static void after_fork_in_child(void) {
+    pm_life_after_fork_in_child();
+    __atomic_store_n(&draining, 0, __ATOMIC_RELAXED);
 }
 
 // Only what is proved to be a block is written to.
@@ -429,7 +447,7 @@ static bool is_first(void) {
 // Everything that only has to happen before main: memory is served before this.
 __attribute__((constructor(101))) static void attach(void) {
     pm_life_start();
-    pthread_atfork(pm_life_before_fork, pm_life_after_fork_in_parent, pm_life_after_fork_in_child);
+    pthread_atfork(pm_life_before_fork, pm_life_after_fork_in_parent, after_fork_in_child);
     if (is_first() && getauxval(AT_SECURE) == 0) {
         pm_options_read(environ);
         pm_limit_attach();

@@ -41,6 +41,9 @@ int pm_entry_trim(void);
 // thread. Takes no lock and touches no heap.
 enum pm_verdict pm_entry_free_later(void *at);
 
+// Inside, with no lock held: what handlers had freed before has been freed when this returns.
+void pm_entry_settle(void);
+
 // Around what takes the library's locks and is no allocation, such as a report: handlers that
 // interrupt it are served elsewhere. False in such a handler, where no lock may be taken; then
 // there is no end.

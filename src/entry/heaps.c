@@ -81,6 +81,8 @@ static PM_NOINLINE void emptied(struct pm_heap *heap, struct pm_pool *pool, void
     if (PM_LIKELY(pm_entry_begin())) {
         sound = pm_heap_pool_emptied(heap, pool);
         pm_entry_end();
+    } else {
+        pm_heap_tell_freed(heap, pool->shared.class);
     }
     if (PM_UNLIKELY(!sound)) {
         pm_misuse("pm_heap_free", at, PM_DOUBLE_FREE);
@@ -244,6 +246,10 @@ PM_EXPORT void *pm_heap_context(const struct pm_heap *heap) {
 
 PM_EXPORT int pm_heap_walk(struct pm_heap *heap, int (*visit)(void *block, size_t size, void *arg),
                            void *arg) {
+    if (pm_entry_begin()) {
+        pm_entry_settle();
+        pm_entry_end();
+    }
     return pm_private_walk(heap, visit, arg);
 }
 
@@ -266,6 +272,7 @@ PM_EXPORT int pm_heap_trim(struct pm_heap *heap) {
 
 PM_EXPORT void pm_heap_destroy(struct pm_heap *heap) {
     if (heap != NULL && pm_entry_begin()) {
+        pm_entry_settle();
         pm_private_end(heap);
         pm_entry_end();
     }

@@ -146,6 +146,11 @@ static struct name plain_name(const char *from, bool text) {
         const bool bad = (unsigned char)*from < ' ' || *from == '"' || *from == '\\';
         name.text[length++] = bad ? '?' : text && *from == '_' ? ' ' : *from;
     }
+    // A character that is cut goes as a whole.
+    if (((unsigned char)*from & 0xc0) == 0x80) {
+        while (length != 0 && ((unsigned char)name.text[--length] & 0xc0) == 0x80) {
+        }
+    }
     name.text[length] = '\0';
     return name;
 }

@@ -65,8 +65,9 @@ static void push(struct po_container **list, struct po_container *container) {
 }
 
 static bool is_within(const struct run *run, const po_object *object) {
-    return run->again ? (object->flags_ & (PO_TRASH | PO_GONE)) == PO_TRASH
-                      : po_gen(object) <= run->generation;
+    return run->again
+               ? (object->flags_ & (PO_CONTAINER | PO_TRASH | PO_GONE)) == (PO_CONTAINER | PO_TRASH)
+               : po_gen(object) <= run->generation;
 }
 
 static bool is_reached(const struct run *run, const po_object *object) {
@@ -532,8 +533,10 @@ long po_gc_run(po_state *state, int generation) {
     struct run run = { .state = state, .generation = (unsigned)generation };
     const struct po_error before = po_error_last();
     state->running = (int8_t)generation;
-    state->user = pthread_self();
     tell(state, &event);
+    if (state->has_holes) {
+        close_holes(state);
+    }
     const uint64_t start = now();
     begin_counts(state, run.generation);
     find_trash(&run);
@@ -555,6 +558,10 @@ long po_gc_run(po_state *state, int generation) {
     event.ns = now() - start;
     note(state, &event, objects);
     tell(state, &event);
+    // What was told may have given up references.
+    if (state->has_holes) {
+        close_holes(state);
+    }
     state->running = -1;
     if (PO_UNLIKELY(po_debug & PO_DEBUG_CHECK) && run.generation == PO_GEN_OLD) {
         po_check(state, 2);
@@ -590,7 +597,6 @@ bool po_gc_grow(po_state *state) {
         po_fail(PO_NO_MEMORY);
         return false;
     }
-    state->user = pthread_self();
     void *const young = po_buffer_resize(state, state->young, room * sizeof *state->young);
     if (young == NULL) {
         return false;

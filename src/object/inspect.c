@@ -29,7 +29,7 @@ static int ask_holder(void *block, size_t size, void *argument) {
     (void)size;
     const po_object *const holder = block;
     struct question *const question = argument;
-    if (!po_is_tracked(holder)) {
+    if (!po_is_tracked(holder) || po_slots_of(holder)->traverse == NULL) {
         return 0;
     }
     question->held_here = 0;
@@ -178,7 +178,7 @@ static int enter_references(void *block, size_t size, void *argument) {
         return 0;
     }
     check_generation(check, block);
-    if (po_is_tracked(object)) {
+    if (po_is_tracked(object) && po_slots_of(object)->traverse != NULL) {
         check->holder = object;
         po_slots_of(object)->traverse(object, enter_reference, check);
     }
@@ -244,7 +244,7 @@ static int check_words(void *block, size_t size, void *argument) {
     (void)size;
     const po_object *const object = block;
     if (po_slots_of(object) != NULL && object->type_ >= PO_FIRST_OF_PROGRAM_ &&
-        po_is_tracked(object)) {
+        po_is_tracked(object) && po_slots_of(object)->traverse != NULL) {
         const size_t end = size_of(object);
         for (size_t at = sizeof(struct po_container); at + sizeof(void *) <= end;
              at += sizeof(void *)) {

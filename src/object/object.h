@@ -20,7 +20,6 @@
 #ifndef PO_OBJECT_OBJECT_H
 #define PO_OBJECT_OBJECT_H
 
-#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -45,7 +44,8 @@
 #endif
 
 // Flags of an object. The lowest three bits are its generation, so that one compare tells whether a
-// run looks at it. The upper half is of containers; in other objects it is their state's number.
+// run looks at it. The upper half is of containers; in other objects it is their state's number, so that
+// nobody asks for one of these flags without PO_CONTAINER.
 enum {
     PO_GEN_MASK = 7, // 0, 1, 2, or:
     PO_FROZEN = 3,
@@ -171,7 +171,6 @@ struct po_state {
     int8_t running;  // the generation of the run that goes on, or -1
     bool has_holes;  // entries of `young` are NULL
     bool is_ending;  // in po_state_free
-    pthread_t user;  // the thread that made room in it last
     po_state *next, **at; // all states (statistics.c)
     bool is_watched;      // POOLOBJECT_DEBUG is on (debug.h)
     uint32_t number;      // in po_states, or 0

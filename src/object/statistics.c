@@ -5,11 +5,12 @@
 // and the objects by type.
 //
 // The report may be asked for by any thread. A state's figures are single words, read as they are. Its
-// objects can only be walked by the thread that uses it: by who made room in it last, as far as the
-// state knows; the others are counted as states in use elsewhere.
+// objects can only be walked while nobody uses it, of which the library can be sure where the process
+// has one thread; otherwise states are counted as in use elsewhere.
 
 #include <pthread.h>
 #include <string.h>
+#include <sys/single_threaded.h>
 
 #include "object/object.h"
 
@@ -46,7 +47,6 @@ void po_statistics_open(po_state *state) {
     if (number != 0) {
         po_states[number] = state;
     }
-    state->user = pthread_self();
     state->next = states;
     state->at = &states;
     if (states != NULL) {
@@ -73,7 +73,7 @@ static int count_type(void *block, size_t size, void *argument) {
     while (at < TYPES_SHOWN && types[at].number != number && types[at].number != 0) {
         at++;
     }
-    if (number == 0) {
+    if (po_slots[number] == NULL) {
         return 0;
     }
     if (at == TYPES_SHOWN) {
@@ -136,7 +136,7 @@ static void write_section(pm_report *to, void *context) {
             spares += state->spares[at];
             spare_bytes += state->spares[at] * at * 16;
         }
-        if (pthread_equal(state->user, pthread_self()) && state->running < 0 && !state->is_ending) {
+        if (__libc_single_threaded && state->running < 0 && !state->is_ending) {
             po_walk(state, true, count_type, NULL);
             po_walk(state, false, count_type, NULL);
         } else {
@@ -144,7 +144,7 @@ static void write_section(pm_report *to, void *context) {
         }
     }
     pm_report_number(to, "states", count);
-    pm_report_number(to, "states_of_other_threads", elsewhere);
+    pm_report_number(to, "states_not_looked_into", elsewhere);
     pm_report_number(to, "bytes_held", bytes);
     pm_report_number(to, "blocks_kept_for_the_next_objects", spares);
     pm_report_number(to, "bytes_of_these", spare_bytes);

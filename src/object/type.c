@@ -110,7 +110,8 @@ static void fill(struct po_slots *slots, po_type *type) {
         .repr = type->repr != NULL ? type->repr : base->repr,
     };
     const size_t spare = po_spare_of(type->size);
-    slots->spare = type->item_size == 0 && spare < PO_SPARE_SIZES ? (uint8_t)spare : 0;
+    // The first are those of numbers, in the other heap.
+    slots->spare = type->item_size == 0 && spare > 1 && spare < PO_SPARE_SIZES ? (uint8_t)spare : 0;
     slots->only_refers = slots->clear != NULL && slots->finalize == NULL && slots->release == NULL;
     if (type->traverse != NULL && base->traverse != NULL) {
         slots->traverse = traverse_levels;
