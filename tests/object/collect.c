@@ -1172,3 +1172,94 @@ TEST(a_count_that_reaches_the_top_stays) {
     po_state_free(state, -1);
     CHECK(releases == 1);
 }
+
+// --- What only some states, or some sizes of types, would show ------------------------------------------
+
+static int visit_pair(const po_object *self, po_visit visit, void *argument) {
+    PO_VISIT(((const struct po_tuple_ *)self)->item[0]);
+    PO_VISIT(((const struct po_tuple_ *)self)->item[1]);
+    return 0;
+}
+
+static void clear_pair(po_object *self) {
+    po_clear(&((struct po_tuple_ *)self)->item[0]);
+    po_clear(&((struct po_tuple_ *)self)->item[1]);
+}
+
+static void finalize_nothing(po_object *self) {
+    (void)self;
+}
+
+static po_type pair_type = {
+    .name = "pair",
+    .size = sizeof(struct po_tuple_) + 2 * sizeof(po_object *),
+    .traverse = visit_pair,
+    .clear = clear_pair,
+    .finalize = finalize_nothing,
+};
+
+TEST(a_second_pass_leaves_numbers_alone_in_each_of_many_states) {
+    enum { STATES = 260 }; // more than have a number
+    static po_state *states[STATES];
+    for (unsigned i = 0; i < STATES; i++) {
+        states[i] = po_state_new();
+        CHECK(states[i] != NULL);
+        po_object *const number = po_int(states[i], -1000);
+        po_object *const pair = po_new(states[i], &pair_type);
+        po_set(&((struct po_tuple_ *)pair)->item[0], pair);
+        po_set(&((struct po_tuple_ *)pair)->item[1], number);
+        po_decref(pair);
+        CHECK(po_gc_collect(states[i], 2) == 1, "state %u", i);
+        CHECK(po_int_value(number) == -1000 && po_state_of(number) == states[i], "state %u", i);
+        po_decref(number);
+    }
+    for (unsigned i = 0; i < STATES; i++) {
+        CHECK(po_state_free(states[i], 2) == 0);
+    }
+}
+
+static int visit_nothing(const po_object *self, po_visit visit, void *argument) {
+    (void)self, (void)visit, (void)argument;
+    return 0;
+}
+
+static po_type head_type = {
+    .name = "head",
+    .size = 16,
+    .traverse = visit_nothing,
+    .clear = finalize_nothing,
+};
+
+TEST(objects_that_are_a_head_only_and_numbers_come_and_go) {
+    po_state *const one = po_state_new();
+    for (int i = 0; i < 1000; i++) {
+        po_decref(po_new(one, &head_type));
+        po_object *const number = po_int(one, 1000 + i);
+        po_object *const head = po_new(one, &head_type);
+        CHECK(po_int_value(number) == 1000 + i);
+        po_decref(number);
+        po_decref(head);
+    }
+    CHECK(po_check(one, 2) == 0 && po_state_free(one, 2) == 0);
+}
+
+static po_object *dropped_when_told;
+
+static void drop_when_told(po_state *told, const struct po_gc_event *event, void *argument) {
+    (void)told, (void)argument;
+    if (event->phase == PO_GC_STOP) {
+        po_clear(&dropped_when_told);
+    }
+}
+
+TEST(an_object_may_end_as_the_end_of_a_run_is_told) {
+    po_state *const one = po_state_new();
+    po_gc_on(one, drop_when_told, NULL);
+    po_object *const stays = po_list(one);
+    dropped_when_told = po_list(one);
+    CHECK(po_gc_collect(one, 0) == 0 && dropped_when_told == NULL);
+    CHECK(po_check(one, 2) == 0);
+    CHECK(po_gc_collect(one, 1) == 0 && po_check(one, 2) == 0);
+    po_decref(stays);
+    CHECK(po_state_free(one, 2) == 0);
+}
