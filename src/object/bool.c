@@ -34,7 +34,6 @@ po_type po_bool_type = {
 
 const struct po_slots po_bool_slots = {
     .type = &po_bool_type,
-    .is_plain = true,
     .size = sizeof(struct po_int_),
     .equal = equal,
     .hash = hash,

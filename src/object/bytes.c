@@ -86,7 +86,6 @@ po_type po_bytes_type = {
 
 const struct po_slots po_bytes_slots = {
     .type = &po_bytes_type,
-    .is_plain = true,
     .size = sizeof(struct po_bytes_),
     .equal = equal,
     .hash = hash,

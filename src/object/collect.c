@@ -8,17 +8,18 @@
 // a full run walks as it lies in memory. Its passes:
 //
 //     count     adds up, in gc_, the references that come from within the run
-//     reach     what has more references than these is referred to from outside; it is reached, and so is
-//               all that it refers to
+//     reach     what has more references than these is referred to from outside; it is reached, and so
+//               is all that it refers to
 //     sort      reached objects go to the next generation, the others are trash
 //
 // then, in the order of CPython 3.11: weak references to trash die, their callbacks are called,
-// finalizers are called, a second count and reach among the trash finds what they have brought back, the
-// rest is cleared, and what is gone is freed.
+// finalizers are called, a second count and reach among the trash finds what they have brought back,
+// the rest is cleared, and what is gone is freed.
 //
-// A run needs no memory. The lower half of gc_ is, one after the other: the index in the vector of young
-// objects, or 0 (between runs); the count of references, and PASSED; all of it then the next object to
-// visit, and the next object of the trash. An object of the trash that ends keeps its block until the run is over (PO_GONE).
+// A run needs no memory. The lower half of gc_ is, one after the other: the index in the vector of
+// young objects, or 0 (between runs); the count of references, and PASSED; all of it then the next
+// object to visit, and the next object of the trash. An object of the trash that ends keeps its block
+// until the run has come by it (PO_GONE).
 
 #include <string.h>
 #include <time.h>
@@ -206,8 +207,8 @@ static void make_old(po_state *state, struct po_container *container) {
     state->old++;
 }
 
-// Puts an object that a run of this generation has kept where it belongs now. Young ones have a place in
-// the vector already.
+// Puts an object that a run of this generation has kept where it belongs now. Young ones have a place
+// in the vector already.
 static void keep(po_state *state, unsigned generation, struct po_container *container,
                  uint32_t at) {
     container->object.flags_ &= (uint16_t) ~(PO_TRASH | PO_CLEARED | PO_REACHED);

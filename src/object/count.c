@@ -3,10 +3,10 @@
 
 // Objects begin and end.
 //
-// An object that ends gives up its references, which ends others in turn. They end within each other, the
-// first before the second, down to PO_NESTING_MAX levels: the stack stays bounded and the order is what
-// a program expects. Deeper ones wait in a list, linked through their second word, for which no memory is
-// needed, until the outermost has ended.
+// An object that ends gives up its references, which ends others in turn. They end within each other,
+// the first before the second, down to PO_NESTING_MAX levels: the stack stays bounded and the order is
+// what a program expects. Deeper ones wait in a list, linked through their second word, for which no
+// memory is needed, until the outermost has ended.
 //
 // Trash (collect.c) can't wait in that list, because it is in another: it stays as it is, with a count
 // of 0, and the run ends it when it comes to it. Trash that the run has cleared holds nothing more: it

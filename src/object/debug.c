@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) the poolmalloc authors
 
+// What POOLOBJECT_DEBUG asks for, and where objects were made: the call site of the maker, found by
+// backtrace, stands in the last word of each block.
+
 #include "object/debug.h"
 
 #include <dlfcn.h>

@@ -653,7 +653,6 @@ po_type po_dict_type = {
 
 const struct po_slots po_dict_slots = {
     .type = &po_dict_type,
-    .is_container = true,
     .only_refers = true,
     .spare = (sizeof(struct dict) + 15) / 16,
     .size = sizeof(struct dict),

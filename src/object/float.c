@@ -341,7 +341,6 @@ po_type po_float_type = {
 
 const struct po_slots po_float_slots = {
     .type = &po_float_type,
-    .is_plain = true,
     .size = sizeof(struct po_float_),
     .equal = equal,
     .hash = hash,

@@ -201,15 +201,9 @@ static void check_counts(struct check *check) {
 
 // --- References that traverse may have passed over -------------------------------------------------
 
-static int count_visit(po_object *object, void *argument) {
-    struct question *const question = argument;
-    question->held_here += object == question->about;
-    return 0;
-}
-
 static size_t visits_of(const po_object *holder, const po_object *object) {
     struct question question = { .about = object };
-    po_slots_of(holder)->traverse(holder, count_visit, &question);
+    po_slots_of(holder)->traverse(holder, count_if_asked, &question);
     return question.held_here;
 }
 

@@ -61,7 +61,6 @@ po_type po_int_type = {
 
 const struct po_slots po_int_slots = {
     .type = &po_int_type,
-    .is_plain = true,
     .size = sizeof(struct po_int_),
     .equal = equal,
     .hash = hash,

@@ -65,7 +65,10 @@ static bool reserve(po_state *state) {
     return true;
 }
 
-static po_object *intern_new(po_state *state, const char *utf8, size_t n, uint64_t hash) {
+// Inline, so that po_str_intern is on the stack when the place where a text was made is noted.
+static inline __attribute__((always_inline)) po_object *intern_new(po_state *state,
+                                                                   const char *utf8, size_t n,
+                                                                   uint64_t hash) {
     if (!reserve(state)) {
         return NULL;
     }

@@ -298,7 +298,6 @@ po_type po_list_type = {
 
 const struct po_slots po_list_slots = {
     .type = &po_list_type,
-    .is_container = true,
     .only_refers = true,
     .spare = (sizeof(struct po_list_) + 15) / 16,
     .size = sizeof(struct po_list_),

@@ -28,7 +28,6 @@ po_type po_none_type = {
 
 const struct po_slots po_none_slots = {
     .type = &po_none_type,
-    .is_plain = true,
     .size = sizeof(po_object),
     .hash = hash,
     .repr = repr,

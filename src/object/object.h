@@ -13,8 +13,8 @@
 //     tracked      po_track: its slots accept it, the collector sees it
 //     ending       po_dead_: the count has reached 0; then finalize, which may bring it back, weak
 //                  references die, clear, release, and the block is freed
-//     trash        collect.c: found unreachable; its block stays until the run ends, so that the list
-//                  of trash needs no memory
+//     trash        collect.c: found unreachable; its block stays until the run has come by it, so that
+//                  the list of trash needs no memory
 //     gone         in the trash and ended; only the list of trash still knows it
 
 #ifndef PO_OBJECT_OBJECT_H
@@ -44,8 +44,8 @@
 #endif
 
 // Flags of an object. The lowest three bits are its generation, so that one compare tells whether a
-// run looks at it. The upper half is of containers; in other objects it is their state's number, so that
-// nobody asks for one of these flags without PO_CONTAINER.
+// run looks at it. The upper half is of containers; in other objects it is their state's number, so
+// that nobody asks for one of these flags without PO_CONTAINER.
 enum {
     PO_GEN_MASK = 7, // 0, 1, 2, or:
     PO_FROZEN = 3,
@@ -58,7 +58,7 @@ enum {
     PO_FINALIZED = 1 << 8, // or there is nothing to call
     PO_REACHED = 1 << 9,   // collect.c
     PO_TRASH = 1 << 10,    // collect.c
-    PO_GONE = 1 << 11,     // ended, and its block waits for the end of the run
+    PO_GONE = 1 << 11,     // ended, and its block waits until the run comes by
     PO_CLEARED = 1 << 12,  // trash whose references the run has cleared
     PO_IN_REPR = 1 << 13,  // its text is being written
     PO_ENDING = 1 << 14,   // its references and what it holds outside are being given up
@@ -71,6 +71,12 @@ enum {
 #define PO_STATE_SHIFT    8
 #define PO_GC_STATE_SHIFT 32
 extern po_state *po_states[PO_STATES_MAX];
+
+// All states, linked through `next`; under the lock, which a fork holds.
+extern po_state *po_states_first;
+void po_states_lock(void);
+bool po_states_try_lock(void);
+void po_states_unlock(void);
 
 #define PO_GEN_OLD     2
 #define PO_GENERATIONS 3
@@ -89,11 +95,9 @@ struct po_items {
 // A type with the slots of its bases filled in.
 struct po_slots {
     po_type *type;
-    bool is_plain; // ends by freeing its block
-    bool is_container;
     bool only_refers; // traverse and clear are all that it has for its end
-    uint8_t
-        spare; // which of a state's spares its blocks are; 0: none, PO_SPARE_ITEMS: by its items
+    // Which of a state's spares its blocks are; 0: none, PO_SPARE_ITEMS: by its items.
+    uint8_t spare;
     size_t size, item_size;
     int (*traverse)(const po_object *self, po_visit visit, void *argument);
     void (*clear)(po_object *self);
@@ -166,12 +170,12 @@ struct po_state {
     uint32_t young_count; // of both
     uint32_t young_room;
     uint64_t old, frozen; // tracked objects of these
-    uint16_t
-        old_reached; // PO_REACHED or 0: what the flag is in objects of generation 2 between runs
-    int8_t running;  // the generation of the run that goes on, or -1
-    bool has_holes;  // entries of `young` are NULL
-    bool is_ending;  // in po_state_free
-    po_state *next, **at; // all states (statistics.c)
+    // PO_REACHED or 0: what the flag is in objects of generation 2 between runs.
+    uint16_t old_reached;
+    int8_t running;       // the generation of the run that goes on, or -1
+    bool has_holes;       // entries of `young` are NULL
+    bool is_ending;       // in po_state_free
+    po_state *next, **at; // all states (state.c)
     bool is_watched;      // POOLOBJECT_DEBUG is on (debug.h)
     uint32_t number;      // in po_states, or 0
     uint16_t atom_flags;  // of new objects that are no containers
@@ -396,9 +400,9 @@ static inline void *po_make_bare(po_state *state, unsigned number, size_t size) 
     return made;
 }
 
-// A container whose block is one of these spares, new, all of it but the head undefined. The caller fills
-// it in and calls po_track, which can't fail, or po_unmake_container before anything else is made. May
-// collect.
+// A container whose block is one of these spares, new, all of it but the head undefined. The caller
+// fills it in and calls po_track, which can't fail, or po_unmake_container before anything else is
+// made. May collect.
 static inline void *po_make_tracked(po_state *state, unsigned number, size_t size, size_t spares,
                                     unsigned flags) {
     if (PO_UNLIKELY(!po_gc_step(state))) {
@@ -493,10 +497,6 @@ struct po_text {
 // --- statistics.c -------------------------------------------------------------------------------
 
 void po_statistics_start(void);
-void po_statistics_open(po_state *state);
-void po_statistics_close(po_state *state);
-void po_statistics_lock(void);
-void po_statistics_unlock(void);
 
 // --- One for each type --------------------------------------------------------------------------
 

@@ -3,12 +3,61 @@
 
 // States, from the first to the last.
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "object/debug.h"
 #include "object/object.h"
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+po_state *po_states_first;
+
+// By number; written before an object of the state exists, and after the last one has gone.
+po_state *po_states[PO_STATES_MAX];
+
+void po_states_lock(void) {
+    pthread_mutex_lock(&lock);
+}
+
+bool po_states_try_lock(void) {
+    return pthread_mutex_trylock(&lock) == 0;
+}
+
+void po_states_unlock(void) {
+    pthread_mutex_unlock(&lock);
+}
+
+// Gives the state a number, while there are any.
+static void enter_state(po_state *state) {
+    po_states_lock();
+    uint32_t number = PO_STATES_MAX - 1;
+    while (number != 0 && po_states[number] != NULL) {
+        number--;
+    }
+    state->number = number;
+    if (number != 0) {
+        po_states[number] = state;
+    }
+    state->next = po_states_first;
+    state->at = &po_states_first;
+    if (state->next != NULL) {
+        state->next->at = &state->next;
+    }
+    po_states_first = state;
+    po_states_unlock();
+}
+
+static void forget_state(po_state *state) {
+    po_states_lock();
+    po_states[state->number] = NULL;
+    *state->at = state->next;
+    if (state->next != NULL) {
+        state->next->at = state->at;
+    }
+    po_states_unlock();
+}
 
 po_state *po_state_new(void) {
     po_start();
@@ -19,7 +68,7 @@ po_state *po_state_new(void) {
     state->is_watched = po_debug != 0;
     state->nesting_most = state->is_watched ? 0 : PO_NESTING_MAX;
     po_gc_open(state);
-    po_statistics_open(state);
+    enter_state(state);
     state->atom_flags = (uint16_t)(PO_UNTRACKED | (state->is_watched ? PO_WATCHED : 0) |
                                    state->number << PO_STATE_SHIFT);
     return state;
@@ -150,7 +199,7 @@ size_t po_state_free(po_state *state, int fd) {
     }
     pm_free(left.groups);
     po_walk(state, true, release, NULL);
-    po_statistics_close(state);
+    forget_state(state);
     po_memory_close(state);
     return left.count;
 }

@@ -8,63 +8,20 @@
 // objects can only be walked while nobody uses it, of which the library can be sure where the process
 // has one thread; otherwise states are counted as in use elsewhere.
 
-#include <pthread.h>
 #include <string.h>
 #include <sys/single_threaded.h>
 
 #include "object/object.h"
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static po_state *states; // linked; under `lock`, as what follows
-
-// By number; written before an object of the state exists, and after the last one has gone.
-po_state *po_states[PO_STATES_MAX];
-
 #define TYPES_SHOWN 64
 
+// Under the lock of the states.
 static struct {
     unsigned number;
     size_t live, bytes;
 } types[TYPES_SHOWN];
 
 static size_t others; // objects of types beyond these
-
-void po_statistics_lock(void) {
-    pthread_mutex_lock(&lock);
-}
-
-void po_statistics_unlock(void) {
-    pthread_mutex_unlock(&lock);
-}
-
-void po_statistics_open(po_state *state) {
-    po_statistics_lock();
-    uint32_t number = PO_STATES_MAX - 1;
-    while (number != 0 && po_states[number] != NULL) {
-        number--;
-    }
-    state->number = number;
-    if (number != 0) {
-        po_states[number] = state;
-    }
-    state->next = states;
-    state->at = &states;
-    if (states != NULL) {
-        states->at = &state->next;
-    }
-    states = state;
-    po_statistics_unlock();
-}
-
-void po_statistics_close(po_state *state) {
-    po_statistics_lock();
-    po_states[state->number] = NULL;
-    *state->at = state->next;
-    if (state->next != NULL) {
-        state->next->at = state->at;
-    }
-    po_statistics_unlock();
-}
 
 static int count_type(void *block, size_t size, void *argument) {
     (void)argument;
@@ -103,7 +60,7 @@ static void write_types(pm_report *to) {
 static void write_generation(pm_report *to, unsigned generation) {
     static const char *const names[] = { "generation_0", "generation_1", "generation_2" };
     uint64_t runs = 0, collected = 0, survived = 0, longest = 0, total = 0;
-    for (const po_state *state = states; state != NULL; state = state->next) {
+    for (const po_state *state = po_states_first; state != NULL; state = state->next) {
         const __typeof__(state->stats.generation[0]) *const of =
             &state->stats.generation[generation];
         runs += of->runs;
@@ -123,13 +80,13 @@ static void write_generation(pm_report *to, unsigned generation) {
 
 static void write_section(pm_report *to, void *context) {
     (void)context;
-    if (pthread_mutex_trylock(&lock) != 0) {
+    if (!po_states_try_lock()) {
         return;
     }
     size_t count = 0, elsewhere = 0, bytes = 0, spares = 0, spare_bytes = 0;
     memset(types, 0, sizeof types);
     others = 0;
-    for (po_state *state = states; state != NULL; state = state->next) {
+    for (po_state *state = po_states_first; state != NULL; state = state->next) {
         count++;
         bytes += po_bytes_held(state);
         for (size_t at = 0; at < PO_SPARE_SIZES; at++) {
@@ -152,7 +109,7 @@ static void write_section(pm_report *to, void *context) {
         write_generation(to, generation);
     }
     write_types(to);
-    po_statistics_unlock();
+    po_states_unlock();
 }
 
 void po_statistics_start(void) {

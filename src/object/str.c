@@ -256,7 +256,6 @@ po_type po_str_type = {
 
 const struct po_slots po_str_slots = {
     .type = &po_str_type,
-    .is_plain = true,
     .size = sizeof(struct po_str_),
     .equal = equal,
     .hash = hash,

@@ -29,29 +29,6 @@ static inline __attribute__((always_inline)) struct po_tuple_ *make(po_state *st
     return tuple;
 }
 
-po_object *po_tuple(po_state *state, size_t n, po_object *const *items) {
-    if (n == 0) {
-        return &empty.object;
-    }
-    struct po_tuple_ *const tuple = make(state, n);
-    if (PO_UNLIKELY(tuple == NULL)) {
-        return NULL;
-    }
-    for (size_t i = 0; i < n; i++) {
-        if (PO_UNLIKELY(items[i] == NULL)) {
-            while (i != 0) {
-                po_decref(items[--i]);
-            }
-            po_unmake_container(state, tuple);
-            return po_fail_null(PO_WRONG_TYPE);
-        }
-        po_check_state(state, items[i]);
-        tuple->item[i] = po_incref(items[i]);
-    }
-    po_track(state, tuple);
-    return &tuple->object;
-}
-
 static po_object *give_up(size_t n, po_object *const *items) {
     while (n != 0) {
         po_decref(items[--n]);
@@ -59,24 +36,35 @@ static po_object *give_up(size_t n, po_object *const *items) {
     return NULL;
 }
 
-po_object *po_tuple_take(po_state *state, size_t n, po_object *const *items) {
+static inline __attribute__((always_inline)) po_object *make_of(po_state *state, size_t n,
+                                                                po_object *const *items,
+                                                                bool take) {
     if (n == 0) {
         return &empty.object;
     }
     struct po_tuple_ *const tuple = make(state, n);
     if (PO_UNLIKELY(tuple == NULL)) {
-        return give_up(n, items);
+        return give_up(take ? n : 0, items);
     }
     for (size_t i = 0; i < n; i++) {
         if (PO_UNLIKELY(items[i] == NULL)) {
             po_unmake_container(state, tuple);
-            return give_up(n, items);
+            give_up(take ? n : i, items);
+            return take ? NULL : po_fail_null(PO_WRONG_TYPE);
         }
         po_check_state(state, items[i]);
-        tuple->item[i] = items[i];
+        tuple->item[i] = take ? items[i] : po_incref(items[i]);
     }
     po_track(state, tuple);
     return &tuple->object;
+}
+
+po_object *po_tuple(po_state *state, size_t n, po_object *const *items) {
+    return make_of(state, n, items, false);
+}
+
+po_object *po_tuple_take(po_state *state, size_t n, po_object *const *items) {
+    return make_of(state, n, items, true);
 }
 
 // --- Slots ------------------------------------------------------------------------------------
@@ -162,7 +150,6 @@ po_type po_tuple_type = {
 
 const struct po_slots po_tuple_slots = {
     .type = &po_tuple_type,
-    .is_container = true,
     .only_refers = true,
     .spare = PO_SPARE_ITEMS,
     .size = sizeof(struct po_tuple_),

@@ -21,11 +21,11 @@ static unsigned count = PO_FIRST_OF_PROGRAM_; // under `lock`
 
 static void before_fork(void) {
     pthread_mutex_lock(&lock);
-    po_statistics_lock();
+    po_states_lock();
 }
 
 static void after_fork(void) {
-    po_statistics_unlock();
+    po_states_unlock();
     pthread_mutex_unlock(&lock);
 }
 
@@ -97,7 +97,6 @@ static void fill(struct po_slots *slots, po_type *type) {
     const struct po_slots *const base = type->base != NULL ? po_slots[type->base->number_] : &none;
     *slots = (struct po_slots){
         .type = type,
-        .is_container = true,
         .size = type->size,
         .item_size = type->item_size,
         .traverse = type->traverse != NULL ? type->traverse : base->traverse,

@@ -167,7 +167,6 @@ po_type po_weakref_type = { .name = "weakref",
 
 const struct po_slots po_weakref_slots = {
     .type = &po_weakref_type,
-    .is_container = true,
     .only_refers = true,
     .spare = (sizeof(struct po_weakref) + 15) / 16,
     .size = sizeof(struct po_weakref),

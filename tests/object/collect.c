@@ -599,53 +599,23 @@ static void drop_data(po_object *weakref, po_object *data) {
 }
 
 // Each end calls a callback that ends the next.
-static void *end_by_callbacks(void *nothing) {
-    enum { LINKS = 20000 };
-    po_state *const state = state_off();
-    struct thing *next = make(state, 0);
-    po_object **const weakref = calloc(LINKS, sizeof *weakref);
-    struct thing **const holder = calloc(LINKS, sizeof *holder);
-    for (int i = 0; i < LINKS; i++) {
-        holder[i] = make(state, 0);
-        po_set_take(&holder[i]->edge[1], &next->object);
-        next = make(state, 0);
-        weakref[i] = po_weakref(state, &next->object, drop_data, &holder[i]->object);
-        CHECK(weakref[i] != NULL);
-    }
-    callbacks = releases = 0;
-    drop(next);
-    CHECK(callbacks == LINKS && releases == LINKS + 1, "%u %u", callbacks, releases);
-    for (int i = 0; i < LINKS; i++) {
-        po_decref(weakref[i]);
-        drop(holder[i]);
-    }
-    free(weakref);
-    free(holder);
-    end_state(state);
-    return nothing;
-}
+enum { LINKS = 20000 };
 
-TEST(callbacks_that_end_what_has_callbacks_need_no_stack) {
-    on_a_small_stack(end_by_callbacks, NULL);
-}
-
-// Objects without references are not spared either: what ends them is a callback too.
-static void *end_leaves_by_callbacks(void *nothing) {
-    enum { LINKS = 20000 };
+static void end_by_callbacks(po_object *(*make_next)(po_state *state), unsigned releases_expected) {
     po_state *const state = state_off();
-    po_object *next = po_float(state, 0.5);
+    po_object *next = make_next(state);
     po_object **const weakref = calloc(LINKS, sizeof *weakref);
     struct thing **const holder = calloc(LINKS, sizeof *holder);
     for (int i = 0; i < LINKS; i++) {
         holder[i] = make(state, 0);
         po_set_take(&holder[i]->edge[1], next);
-        next = po_float(state, i);
+        next = make_next(state);
         weakref[i] = po_weakref(state, next, drop_data, &holder[i]->object);
         CHECK(weakref[i] != NULL);
     }
-    callbacks = 0;
+    callbacks = releases = 0;
     po_decref(next);
-    CHECK(callbacks == LINKS, "%u", callbacks);
+    CHECK(callbacks == LINKS && releases == releases_expected, "%u %u", callbacks, releases);
     for (int i = 0; i < LINKS; i++) {
         po_decref(weakref[i]);
         drop(holder[i]);
@@ -653,11 +623,33 @@ static void *end_leaves_by_callbacks(void *nothing) {
     free(weakref);
     free(holder);
     end_state(state);
+}
+
+static po_object *make_thing(po_state *state) {
+    return &make(state, 0)->object;
+}
+
+static void *end_things_by_callbacks(void *nothing) {
+    end_by_callbacks(make_thing, LINKS + 1);
+    return nothing;
+}
+
+TEST(callbacks_that_end_what_has_callbacks_need_no_stack) {
+    on_a_small_stack(end_things_by_callbacks, NULL);
+}
+
+// Objects without references are not spared either: what ends them is a callback too.
+static po_object *make_float(po_state *state) {
+    return po_float(state, 0.5);
+}
+
+static void *end_floats_by_callbacks(void *nothing) {
+    end_by_callbacks(make_float, 0);
     return nothing;
 }
 
 TEST(callbacks_that_end_what_is_no_container_need_no_stack) {
-    on_a_small_stack(end_leaves_by_callbacks, NULL);
+    on_a_small_stack(end_floats_by_callbacks, NULL);
 }
 
 TEST(trash_that_ends_in_trash_beyond_the_nesting_ends_once) {

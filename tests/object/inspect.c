@@ -858,9 +858,6 @@ static bool is_site_in(const char *text, const char *type, const char *function,
 }
 
 TEST(leaks_are_told_by_type_and_by_the_place_where_they_were_made) {
-#if defined __clang__
-    cr_skip("the place is not found in what clang makes");
-#endif
     const char *const text = run_victim("leak", "POOLOBJECT_DEBUG", "leaks");
     CHECK(says(text, "still referenced: 2 of type list, made at "), "%s", text);
     CHECK(says(text, "still referenced: 1 of type str, made at "), "%s", text);

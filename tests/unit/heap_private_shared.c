@@ -542,54 +542,19 @@ TEST(a_large_block_that_a_handler_frees_inside_a_miss_is_free_later) {
 }
 
 // Signals without pause, while the thread uses a private heap.
-static unsigned handled;
-static pthread_t victim;
-
-static void allocate_much(int signal) {
-    static char *mine[16];
-    static const size_t sizes[] = { 24, 500, 5000, 20000, 100000, 24, 40, 60 };
-    const int before = errno;
-    (void)signal;
-    for (unsigned i = 0; i < 3; i++) {
-        const unsigned at = (handled * 5 + i * 7) % 16;
-        pm_free(mine[at]);
-        mine[at] = pm_malloc(sizes[(handled + i) % 8]);
-        if (mine[at] == NULL) {
-            _exit(1);
-        }
-    }
-    __atomic_fetch_add(&handled, 1, __ATOMIC_RELAXED);
-    errno = before;
-}
-
-static void *send_signals(void *nothing) {
-    for (unsigned sent = 1; !__atomic_load_n(&stop, __ATOMIC_RELAXED); sent++) {
-        pthread_kill(victim, SIGUSR1);
-        while (__atomic_load_n(&handled, __ATOMIC_RELAXED) != sent &&
-               !__atomic_load_n(&stop, __ATOMIC_RELAXED)) {
-        }
-    }
-    return nothing;
-}
-
 TEST(signals_while_a_thread_uses_a_private_heap) {
     static const size_t sizes[] = { 24, 500, 8000, 20000, 100000, 24, 5000, 40 };
     static char *kept[64];
-    pthread_t sender;
-    struct sigaction action = { .sa_handler = allocate_much, .sa_flags = SA_RESTART };
     struct pm_heap *const heap = begin();
     pm_free(unit_take(1));
-    CHECK(sigaction(SIGUSR1, &action, NULL) == 0);
-    victim = pthread_self();
-    CHECK(pthread_create(&sender, NULL, send_signals, NULL) == 0);
-    for (unsigned i = 0; i < 2000000 && __atomic_load_n(&handled, __ATOMIC_RELAXED) < 10000; i++) {
+    unit_start_signals(0);
+    for (unsigned i = 0; i < 2000000 && unit_signals_handled() < 10000; i++) {
         CHECK(kept[i % 64] == NULL || unit_filled(kept[i % 64], 24, i % 64));
         pm_heap_free(heap, kept[i % 64]);
         kept[i % 64] = take(heap, sizes[i / 7 % 8]);
         unit_fill(kept[i % 64], 24, i % 64);
     }
-    __atomic_store_n(&stop, true, __ATOMIC_RELAXED);
-    pthread_join(sender, NULL);
+    unit_stop_signals();
     AUDIT();
     pm_heap_destroy(heap);
     AUDIT();

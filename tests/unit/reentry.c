@@ -22,7 +22,7 @@
 #include <unistd.h>
 
 #define TEST(name) UNIT_TEST(reentry, name)
-#define MIB ((size_t)1 << 20)
+#define MIB        ((size_t)1 << 20)
 
 // The state in which a miss is interrupted, and its end.
 static void interrupt_a_miss(void) {
@@ -40,8 +40,9 @@ TEST(a_request_inside_a_miss_is_served_by_emergency_memory) {
     pm_free(pm_malloc(10));
     for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         interrupt_a_miss();
-        char *const blocks[] = { pm_malloc(sizes[i]), pm_calloc(1, sizes[i]), pm_realloc(NULL, sizes[i]),
-                                 pm_aligned_alloc(4096, sizes[i]), pm_valloc(sizes[i]) };
+        char *const blocks[] = { pm_malloc(sizes[i]), pm_calloc(1, sizes[i]),
+                                 pm_realloc(NULL, sizes[i]), pm_aligned_alloc(4096, sizes[i]),
+                                 pm_valloc(sizes[i]) };
         for (unsigned j = 0; j < 5; j++) {
             CHECK(blocks[j] != NULL && pm_emergency_owns(blocks[j]), "%zu by %u", sizes[i], j);
             CHECK(pm_malloc_usable_size(blocks[j]) >= sizes[i]);
@@ -99,14 +100,18 @@ TEST(a_failed_realloc_inside_a_miss_loses_nothing) {
 }
 
 TEST(a_free_inside_a_miss_takes_no_lock) {
-    char *small[100], *medium = pm_malloc(20000), *run = pm_malloc(100000), *huge = pm_malloc(40 * MIB);
+    char *small[100], *medium = pm_malloc(20000), *run = pm_malloc(100000),
+                      *huge = pm_malloc(40 * MIB);
     for (unsigned i = 0; i < 100; i++) {
         small[i] = pm_malloc(1000);
     }
     char *const large = pm_malloc(5 * MIB);
-    struct pm_lock *const locks[] = { &pm_thread.heap->lock, &pm_arenas[PM_ARENAS_SMALL].lock,
-                                      &pm_arenas[PM_ARENAS_MEDIUM].lock, &pm_runs[PM_RUNS_SMALL].lock,
-                                      &pm_runs[PM_RUNS_LARGE].lock, &pm_huge_blocks.lock };
+    struct pm_lock *const locks[] = { &pm_thread.heap->lock,
+                                      &pm_arenas[PM_ARENAS_SMALL].lock,
+                                      &pm_arenas[PM_ARENAS_MEDIUM].lock,
+                                      &pm_runs[PM_RUNS_SMALL].lock,
+                                      &pm_runs[PM_RUNS_LARGE].lock,
+                                      &pm_huge_blocks.lock };
     enum { LOCKS = sizeof locks / sizeof *locks };
     for (unsigned i = 0; i < LOCKS; i++) {
         pm_lock(locks[i]);
@@ -284,56 +289,13 @@ TEST(a_fork_inside_a_miss_neither_hangs_nor_breaks_the_parent) {
 }
 
 // Signals without pause, while the thread does one thing again and again.
-static unsigned handled;
-static bool stop;
-static pthread_t victim;
-
-// What the handler keeps from call to call.
-enum { MINE = 32 };
-static char *mine[MINE];
-
-static void allocate_much(int signal) {
-    static const size_t sizes[] = { 24, 500, 5000, 20000, 100000, 24, 40, 60 };
-    const int before = errno;
-    (void)signal;
-    for (unsigned i = 0; i < 4; i++) {
-        const unsigned at = (handled * 5 + i * 7) % MINE;
-        const bool kept = mine[at] == NULL || unit_filled(mine[at], 24, at);
-        pm_free(mine[at]);
-        mine[at] = pm_malloc(sizes[(handled + i) % 8]);
-        if (!kept || mine[at] == NULL) {
-            // A failure can't be told in the usual way from inside a handler.
-            write(STDERR_FILENO, kept ? "no memory\n" : "overwritten\n", kept ? 10 : 12);
-            _exit(1);
-        }
-        unit_fill(mine[at], 24, at);
-    }
-    __atomic_fetch_add(&handled, 1, __ATOMIC_RELAXED);
-    errno = before;
-}
-
-// One after the other, so that the victim gets on.
-static void *send_signals(void *nothing) {
-    for (unsigned sent = 1; !__atomic_load_n(&stop, __ATOMIC_RELAXED); sent++) {
-        pthread_kill(victim, SIGUSR1);
-        while (__atomic_load_n(&handled, __ATOMIC_RELAXED) != sent &&
-               !__atomic_load_n(&stop, __ATOMIC_RELAXED)) {
-        }
-    }
-    return nothing;
-}
-
 static void storm(void (*act)(unsigned i), int flags) {
-    pthread_t sender;
     pm_free(pm_malloc(1));
-    handle(allocate_much, SA_RESTART | flags);
-    victim = pthread_self();
-    CHECK(pthread_create(&sender, NULL, send_signals, NULL) == 0);
-    for (unsigned i = 0; i < 2000000 && __atomic_load_n(&handled, __ATOMIC_RELAXED) < 20000; i++) {
+    unit_start_signals(flags);
+    for (unsigned i = 0; i < 2000000 && unit_signals_handled() < 20000; i++) {
         act(i);
     }
-    __atomic_store_n(&stop, true, __ATOMIC_RELAXED);
-    pthread_join(sender, NULL);
+    unit_stop_signals();
     AUDIT();
 }
 

@@ -5,7 +5,9 @@
 
 #include "unit.h"
 
+#include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -109,6 +111,58 @@ void unit_stop_busy_threads(void) {
     for (unsigned i = 0; i < busy_count; i++) {
         pthread_join(busy_threads[i], NULL);
     }
+}
+
+static unsigned handled;
+static pthread_t victim, sender;
+
+static void replace_blocks(int signal) {
+    enum { MINE = 32 };
+    static char *mine[MINE];
+    static const size_t sizes[] = { 24, 500, 5000, 20000, 100000, 24, 40, 60 };
+    const int before = errno;
+    (void)signal;
+    for (unsigned i = 0; i < 4; i++) {
+        const unsigned at = (handled * 5 + i * 7) % MINE;
+        const bool kept = mine[at] == NULL || unit_filled(mine[at], 24, at);
+        pm_free(mine[at]);
+        mine[at] = pm_malloc(sizes[(handled + i) % 8]);
+        if (!kept || mine[at] == NULL) {
+            // A failure can't be told in the usual way from inside a handler.
+            write(STDERR_FILENO, kept ? "no memory\n" : "overwritten\n", kept ? 10 : 12);
+            _exit(1);
+        }
+        unit_fill(mine[at], 24, at);
+    }
+    __atomic_fetch_add(&handled, 1, __ATOMIC_RELAXED);
+    errno = before;
+}
+
+// One after the other, so that the victim gets on.
+static void *send_signals(void *nothing) {
+    for (unsigned sent = 1; !__atomic_load_n(&stop, __ATOMIC_RELAXED); sent++) {
+        pthread_kill(victim, SIGUSR1);
+        while (unit_signals_handled() != sent && !__atomic_load_n(&stop, __ATOMIC_RELAXED)) {
+        }
+    }
+    return nothing;
+}
+
+void unit_start_signals(int flags) {
+    struct sigaction action = { .sa_handler = replace_blocks, .sa_flags = SA_RESTART | flags };
+    __atomic_store_n(&stop, false, __ATOMIC_RELAXED);
+    CHECK(sigaction(SIGUSR1, &action, NULL) == 0);
+    victim = pthread_self();
+    CHECK(pthread_create(&sender, NULL, send_signals, NULL) == 0);
+}
+
+unsigned unit_signals_handled(void) {
+    return __atomic_load_n(&handled, __ATOMIC_RELAXED);
+}
+
+void unit_stop_signals(void) {
+    __atomic_store_n(&stop, true, __ATOMIC_RELAXED);
+    pthread_join(sender, NULL);
 }
 
 static int captured_file = -1, kept_stderr;

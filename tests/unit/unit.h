@@ -34,16 +34,16 @@
 #endif
 
 // Far more than any test needs; sanitizers on a loaded machine take their time.
-#define UNIT_SECONDS 120
+#define UNIT_SECONDS           120
 #define UNIT_TEST(suite, name) Test(suite, name, .timeout = UNIT_SECONDS)
 
 // An assertion that costs nothing while it holds and may stand in threads and in forked children.
 // More arguments are a format and its values.
-#define CHECK(condition, ...)                                                \
-    do {                                                                     \
-        if (!(condition)) {                                                  \
-            unit_fail(__FILE__, __LINE__, #condition, " " __VA_ARGS__);      \
-        }                                                                    \
+#define CHECK(condition, ...)                                           \
+    do {                                                                \
+        if (!(condition)) {                                             \
+            unit_fail(__FILE__, __LINE__, #condition, " " __VA_ARGS__); \
+        }                                                               \
     } while (0)
 
 void unit_fail(const char *file, int line, const char *condition, const char *format, ...)
@@ -67,6 +67,12 @@ char *unit_take(size_t n);
 #define UNIT_BUSY_MAX 8
 void unit_start_busy_threads(unsigned count);
 void unit_stop_busy_threads(void);
+
+// Signals to the calling thread, without pause from the one call to the other, whose handler
+// replaces blocks of all kinds. The flags are sigaction's, besides SA_RESTART.
+void unit_start_signals(int flags);
+unsigned unit_signals_handled(void);
+void unit_stop_signals(void);
 
 // What is written to stderr between the two calls.
 void unit_capture(void);
