@@ -16,7 +16,8 @@ import threading
 import time
 
 from allocators import say
-from measure import LIBC, RUN_SECONDS, Progress, finish, judged, preloading, served_by
+from measure import (LIBC, RUN_SECONDS, Progress, finish, judged, preloading, served_by,
+                     shuffled)
 from programs import (REDIS_SOCKET, Program, RunFailed, figures_of, has_mapped, redis_client,
                       redis_server, text_file)
 from workloads import Workload
@@ -299,8 +300,7 @@ class Together(Progress):
 def interleaved(tasks, allocators, rounds):
     for turn in range(rounds):
         for number, task in enumerate(tasks):
-            first = (turn + number) % len(allocators)
-            for allocator in allocators[first:] + allocators[:first]:
+            for allocator in shuffled(allocators, turn, number):
                 yield turn + 1, task, allocator
 
 

@@ -5,6 +5,7 @@
 
 import csv
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -186,9 +187,15 @@ class Progress:
             print("\r\033[K", file=sys.stderr, end="", flush=True)
 
 
+def shuffled(allocators, turn, number):
+    """The order for one workload of one round, the same in each bench: a run may gain, or lose, by the
+    pages that the one before it has left to the kernel, so no allocator always follows the same other one."""
+    return random.Random(1000 * turn + number).sample(allocators, len(allocators))
+
+
 def measure(bench, tasks, allocators, rounds, seconds, raw):
-    """Interleaved: each workload runs on all allocators before the next; the first one changes.
-    No round starts that would not end within `seconds` (0: no such end). Returns the runs of each
+    """Interleaved: each workload runs on all allocators before the next, in a shuffled order. No
+    round starts that would not end within `seconds` (0: no such end). Returns the runs of each
     cell, what failed and why, and the number of rounds."""
     writer = csv.DictWriter(raw, CSV_FIELDS, extrasaction="ignore")
     writer.writeheader()
@@ -204,8 +211,7 @@ def measure(bench, tasks, allocators, rounds, seconds, raw):
             rounds = turn
             break
         for number, task in enumerate(tasks):
-            first = (turn + number) % len(allocators)
-            for allocator in allocators[first:] + allocators[:first]:
+            for allocator in shuffled(allocators, turn, number):
                 if not serves(allocator, task):
                     continue
                 cell = (task.name, allocator.name)

@@ -18,12 +18,12 @@
 #include <string.h>
 
 #define TEST(name) UNIT_TEST(thp, name)
-#define MIB ((size_t)1 << 20)
+#define MIB        ((size_t)1 << 20)
 
 enum {
     ARENA_POOLS = PM_ARENA_POOLS(PM_SMALL_POOL_BITS) - 1,
-    LARGE_HEAP = PM_THP_FROM >> PM_SMALL_POOL_BITS,  // pools
-    LARGE_HEAP_MEDIUM = PM_THP_FROM >> PM_MEDIUM_POOL_BITS
+    LARGE_HEAP = PM_THP_POOLS_FROM >> PM_SMALL_POOL_BITS, // pools
+    LARGE_HEAP_MEDIUM = PM_THP_POOLS_FROM >> PM_MEDIUM_POOL_BITS
 };
 
 static struct pm_pool *pools[LARGE_HEAP + 2 * ARENA_POOLS];
@@ -102,12 +102,12 @@ TEST(each_kind_counts_for_itself) {
 }
 
 // Takes runs until the next one needs an arena that asks; blocks[*count - 1] is in the last before.
-enum { RUN = 1 << 20, RUNS_MAX = 2 * PM_THP_FROM / RUN };
+enum { RUN = 1 << 20, RUNS_MAX = 2 * PM_THP_RUNS_FROM / RUN };
 static void *blocks[RUNS_MAX + 1];
 
 static unsigned fill_with_runs(void) {
     unsigned count = 0;
-    while (pm_runs[PM_RUNS_SMALL].used_units << PM_RUN_UNIT_BITS < PM_THP_FROM) {
+    while (pm_runs[PM_RUNS_SMALL].used_units << PM_RUN_UNIT_BITS < PM_THP_RUNS_FROM) {
         CHECK((blocks[count++] = pm_malloc(RUN)) != NULL);
     }
     return count;
@@ -186,7 +186,8 @@ TEST(pools_taken_again_end_the_delay) {
     take_asking_arena();
     pools_give_many(asking, EIGHTH);
     pools_take_many(asking, 1, 64, false);
-    CHECK(pm_arena_of(asking[0])->thp.free == EIGHTH - 1, "free pools of asking arenas serve first");
+    CHECK(pm_arena_of(asking[0])->thp.free == EIGHTH - 1,
+          "free pools of asking arenas serve first");
     fake_clock(NOW + PM_PURGE_DELAY_MS);
     pools_give(asking[0]);
     pm_arenas_age(NOW + PM_PURGE_DELAY_MS + 1);
