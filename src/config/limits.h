@@ -47,7 +47,7 @@
 #define PM_ARENA_UNITS         ((size_t)256)
 #define PM_RUN_UNITS_MAX       ((PM_ARENA_UNITS - 1) / 2)
 #define PM_RUN_UNIT_BITS       14
-#define PM_LARGE_RUN_UNIT_BITS 17
+#define PM_LARGE_RUN_UNIT_BITS 19
 
 // A miss takes the best of PICK_LOOK of its pools. Where it has as many, it passes by those that have
 // less than 1/PICK_FREE_MIN of their blocks free, at most PICK_PASS at a time: a miss for every few

@@ -29,7 +29,7 @@ enum pm_slot_kind {
     PM_SLOT_SMALL,      // an arena of small pools
     PM_SLOT_MEDIUM,     // an arena of medium pools
     PM_SLOT_RUNS,       // a run arena of one slot
-    PM_SLOT_LARGE_RUNS, // a run arena of eight
+    PM_SLOT_LARGE_RUNS, // a run arena of 32
     PM_SLOT_HUGE,       // the start of a huge block
     PM_SLOT_HUGE_INNER, // a later slot of one; what follows its end in the last slot is not ours
     PM_SLOT_TOMBSTONE,  // large blocks were here and were given back; not ours any more

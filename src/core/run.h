@@ -3,8 +3,8 @@
 
 // Large blocks: page runs of whole units in run arenas.
 //
-// There are two kinds of run arena: of a slot, for runs of up to about 2 MiB, and of eight slots
-// with units eight times as large, for runs of up to about 16 MiB. The first unit of an arena holds
+// There are two kinds of run arena: of a slot, for runs of up to about 2 MiB, and of 32 slots with
+// units 32 times as large, for runs of up to about 64 MiB. The first unit of an arena holds
 // its header; the others are cut into runs, each in use or free, and no two free ones are
 // neighbours. All of a kind is under one lock; a run is found by best fit in constant time, since
 // there are few lengths.

@@ -54,7 +54,7 @@ enum { MAKERS = sizeof makers / sizeof *makers };
 
 static const size_t sizes[] = { 0,     1,      16,      17,      512,      513,      4000,
                                 8192,  8193,   20000,   32768,   32769,    100000,   2 * MIB,
-                                3 * MIB, 10 * MIB, 17 * MIB, 50 * MIB };
+                                3 * MIB, 10 * MIB, 17 * MIB, 70 * MIB };
 enum { SIZES = sizeof sizes / sizeof *sizes };
 
 // As after the program has mapped so much that later arenas lie far from the first.

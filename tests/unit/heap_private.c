@@ -31,7 +31,7 @@ static size_t sizes[PM_CLASS_COUNT + 6];
 static unsigned size_count;
 
 static void init_sizes(void) {
-    static const size_t large[] = { 65537, 200000, 2 * MIB, 3 * MIB, 16 * MIB, 17 * MIB };
+    static const size_t large[] = { 65537, 200000, 2 * MIB, 3 * MIB, 16 * MIB, 64 * MIB };
     for (unsigned class = 0; class < PM_CLASS_COUNT; class ++) {
         sizes[size_count++] = pm_classes[class].size;
     }
@@ -205,7 +205,7 @@ TEST(only_blocks_of_private_heaps_have_one) {
 
 // Sizes of which the small ones are many.
 static size_t random_size(void) {
-    static const size_t most[] = { 64, 300, 1000, 8000, 60000, 300000, 4 * MIB, 20 * MIB };
+    static const size_t most[] = { 64, 300, 1000, 8000, 60000, 300000, 4 * MIB, 64 * MIB };
     static const unsigned times[] = { 500, 300, 150, 80, 30, 10, 3, 1 };
     unsigned at = 0;
     for (size_t left = unit_below(1074); left >= times[at]; at++) {
@@ -364,7 +364,7 @@ static void fill(struct pm_heap *heap) {
         CHECK(pm_heap_malloc(heap, FIRST + i % 9000) != NULL);
     }
     CHECK(pm_heap_malloc(heap, 100000) != NULL && pm_heap_malloc(heap, 3 * MIB) != NULL);
-    CHECK(pm_heap_malloc(heap, 20 * MIB) != NULL);
+    CHECK(pm_heap_malloc(heap, 64 * MIB) != NULL);
 }
 
 TEST(destroy_gives_all_back) {

@@ -221,7 +221,7 @@ static void free_large(void *argument) {
     char **const blocks = argument;
     for (unsigned i = 0; i < 3; i++) {
         CHECK(pm_malloc_usable_size(blocks[i]) >= 100000);
-        char *const moved = pm_realloc(blocks[i], 40 * MIB);
+        char *const moved = pm_realloc(blocks[i], 80 * MIB);
         CHECK(moved != NULL && unit_filled(moved, 100000, i));
         pm_free(moved);
     }
@@ -229,7 +229,7 @@ static void free_large(void *argument) {
 
 TEST(large_blocks_leave_the_heap_by_the_hands_of_others) {
     struct pm_heap *const heap = begin();
-    char *blocks[] = { take(heap, 100000), take(heap, 3 * MIB), take(heap, 20 * MIB) };
+    char *blocks[] = { take(heap, 100000), take(heap, 3 * MIB), take(heap, 64 * MIB) };
     for (unsigned i = 0; i < 3; i++) {
         unit_fill(blocks[i], 100000, i);
     }
@@ -492,7 +492,7 @@ static void allocate_inside(void) {
 }
 
 TEST(a_handler_that_interrupts_a_miss_waits_for_nobody) {
-    static const size_t sizes[] = { 100, 5000, 20000, 100000, 3 * MIB, 40 * MIB };
+    static const size_t sizes[] = { 100, 5000, 20000, 100000, 3 * MIB, 64 * MIB };
     handlers = begin();
     struct pm_heap *const heap = begin();
     pm_heap_free(handlers, take(handlers, 100));
@@ -562,7 +562,7 @@ TEST(signals_while_a_thread_uses_a_private_heap) {
 
 // A little of everything; true when all of it was served.
 static bool try_all(struct pm_heap *heap) {
-    static const size_t sizes[] = { 16, 1000, 20000, 100000, 3 * MIB, 20 * MIB };
+    static const size_t sizes[] = { 16, 1000, 20000, 100000, 3 * MIB, 64 * MIB };
     char *blocks[6];
     bool served = true;
     for (unsigned i = 0; i < 6; i++) {
@@ -627,8 +627,8 @@ TEST(without_memory_everything_stays_as_it_was) {
         *(char **)taken = rest;
     }
     AUDIT();
-    CHECK(pm_heap_malloc(heap, 40 * MIB) == NULL && errno == ENOMEM);
-    CHECK(pm_heap_realloc(heap, block, 40 * MIB) == NULL && errno == ENOMEM);
+    CHECK(pm_heap_malloc(heap, 80 * MIB) == NULL && errno == ENOMEM);
+    CHECK(pm_heap_realloc(heap, block, 80 * MIB) == NULL && errno == ENOMEM);
     CHECK(pm_heap_of(block) == heap);
     unsigned seen = 0;
     CHECK(pm_heap_walk(heap, add_size, &seen) == 0 && seen > blocks.count);
@@ -643,7 +643,7 @@ TEST(without_memory_everything_stays_as_it_was) {
     }
     take(heap, BLOCK);
     fake_heal();
-    take(heap, 40 * MIB);
+    take(heap, 80 * MIB);
     AUDIT();
     pm_heap_destroy(heap);
 }
@@ -747,7 +747,7 @@ static void free_mine(void *block) {
     pm_heap_free(mine, block);
 }
 
-static const size_t kinds[] = { 100, 20000, 100000, 3 * MIB, 20 * MIB };
+static const size_t kinds[] = { 100, 20000, 100000, 3 * MIB, 64 * MIB };
 
 MISTAKE(a_block_of_a_threads_heap,
         "): a block of another heap than the one that was named; class of 112",
@@ -755,7 +755,7 @@ MISTAKE(a_block_of_a_threads_heap,
 MISTAKE(a_large_block_of_a_threads_heap, "a block of another heap than the one that was named",
         free_mine(unit_take(100000)))
 MISTAKE(a_huge_block_of_a_threads_heap, "a block of another heap than the one that was named",
-        free_mine(unit_take(20 * MIB)))
+        free_mine(unit_take(64 * MIB)))
 MISTAKE(a_block_of_another_private_heap, "a block of another heap than the one that was named",
         free_mine(take(begin(), 100)))
 MISTAKE(a_medium_block_of_another_private_heap,

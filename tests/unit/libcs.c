@@ -55,7 +55,7 @@ TEST(blocks_of_every_size_are_recognised) {
 }
 
 TEST(blocks_in_mappings_of_their_own_are_recognised) {
-    static const size_t sizes[] = { 300 << 10, 1 << 20, (5 << 20) + 3, 64 << 20 };
+    static const size_t sizes[] = { 300 << 10, 1 << 20, (5 << 20) + 3, 70 << 20 };
     for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         char *const block = __libc_malloc(sizes[i]);
         check_theirs(block, sizes[i]);
@@ -122,7 +122,7 @@ TEST(a_freed_block_that_libc_has_joined_is_not_theirs) {
 }
 
 TEST(our_own_memory_is_not_theirs) {
-    static const size_t sizes[] = { 16, 1000, 20000, 100000, 5 << 20, 40 << 20 };
+    static const size_t sizes[] = { 16, 1000, 20000, 100000, 5 << 20, 70 << 20 };
     for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         char *const block = pm_malloc(sizes[i]);
         CHECK(pm_mode_default.usable_size(block, &(enum pm_verdict){ PM_DONE }) >= sizes[i]);
@@ -188,9 +188,9 @@ static void check_behind(char *huge, size_t size) {
 }
 
 TEST(libcs_blocks_behind_a_huge_block_are_recognised) {
-    check_behind(pm_malloc(21 << 20), 21 << 20);
+    check_behind(pm_malloc(70 << 20), 70 << 20);
 }
 
 TEST(libcs_blocks_behind_a_huge_block_of_one_slot_are_recognised) {
-    check_behind(pm_aligned_alloc(32 << 20, 1 << 20), 1 << 20);
+    check_behind(pm_aligned_alloc(64 << 20, 1 << 20), 1 << 20);
 }

@@ -101,7 +101,7 @@ TEST(a_failed_realloc_inside_a_miss_loses_nothing) {
 
 TEST(a_free_inside_a_miss_takes_no_lock) {
     char *small[100], *medium = pm_malloc(20000), *run = pm_malloc(100000),
-                      *huge = pm_malloc(40 * MIB);
+                      *huge = pm_malloc(70 * MIB);
     for (unsigned i = 0; i < 100; i++) {
         small[i] = pm_malloc(1000);
     }
@@ -137,7 +137,7 @@ TEST(a_free_inside_a_miss_takes_no_lock) {
 }
 
 TEST(a_size_is_told_inside_a_miss_without_a_lock) {
-    static const size_t sizes[] = { 100, 20000, 100000, 5 * MIB, 40 * MIB };
+    static const size_t sizes[] = { 100, 20000, 100000, 5 * MIB, 70 * MIB };
     enum { SIZES = sizeof sizes / sizeof *sizes };
     char *blocks[SIZES];
     for (unsigned i = 0; i < SIZES; i++) {
@@ -205,7 +205,7 @@ static void allocate_inside(void) {
 }
 
 TEST(every_call_to_the_system_is_made_inside) {
-    static const size_t sizes[] = { 100, 5000, 20000, 100000, 3 * MIB, 40 * MIB };
+    static const size_t sizes[] = { 100, 5000, 20000, 100000, 3 * MIB, 70 * MIB };
     for (unsigned call = 0; call < FAKE_WAIT; call++) {
         fake_hook((enum fake_call)call, allocate_inside);
     }
@@ -331,7 +331,7 @@ static void change_size(unsigned i) {
 static void ask_size(unsigned i) {
     if (kept[0] == NULL) {
         kept[0] = pm_malloc(100000);
-        kept[1] = pm_malloc(40 * MIB);
+        kept[1] = pm_malloc(70 * MIB);
     }
     CHECK(pm_malloc_usable_size(kept[i % 2]) >= 100000);
 }

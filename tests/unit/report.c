@@ -29,7 +29,7 @@ static void take_some_of_all(void) {
         }
     }
     pm_free(unit_take(3 * MIB));
-    unit_take(40 * MIB);
+    unit_take(70 * MIB);
 }
 
 static const char *report(enum pm_stats_format format) {

@@ -153,16 +153,16 @@ TEST(neighbours_join_in_every_order) {
 TEST(fresh_and_purged_runs_are_clean_and_used_ones_are_not) {
     bool clean;
     take(1);  // keeps the arena
-    char *at = pm_run_malloc(runs, 10 * unit, 16, &clean);
-    CHECK(clean && unit_is_zero(at, 10 * unit));
-    at[9 * unit] = 1;
+    char *at = pm_run_malloc(runs, 6 * unit, 16, &clean);
+    CHECK(clean && unit_is_zero(at, 6 * unit));
+    at[5 * unit] = 1;
     give(at);
     CHECK(pm_run_malloc(runs, 2 * unit, 16, &clean) == at && !clean);
     give(at);
-    CHECK(pm_runs_trim() == 10 * unit);
+    CHECK(pm_runs_trim() == 6 * unit);
     AUDIT();
-    CHECK(pm_run_malloc(runs, 10 * unit, 16, &clean) == at);
-    CHECK(clean && unit_is_zero(at, 10 * unit));
+    CHECK(pm_run_malloc(runs, 6 * unit, 16, &clean) == at);
+    CHECK(clean && unit_is_zero(at, 6 * unit));
 }
 
 TEST(one_used_unit_makes_a_run_unclean) {

@@ -92,11 +92,11 @@ TEST(remote_frees_are_not_in_use) {
 }
 
 TEST(large_blocks_are_counted) {
-    char *const run = unit_take(100000), *const large = unit_take(5 * MIB), *const huge = unit_take(40 * MIB);
+    char *const run = unit_take(100000), *const large = unit_take(5 * MIB), *const huge = unit_take(70 * MIB);
     const size_t in_runs = pm_malloc_usable_size(run) + pm_malloc_usable_size(large);
     struct pm_snapshot snapshot = look();
     CHECK(snapshot.balance.runs_in_use == in_runs && snapshot.run_arenas == 2);
-    CHECK(snapshot.balance.huge_in_use == 40 * MIB && snapshot.huge_blocks == 1);
+    CHECK(snapshot.balance.huge_in_use == 70 * MIB && snapshot.huge_blocks == 1);
     pm_free(run);
     pm_free(large);
     pm_free(huge);

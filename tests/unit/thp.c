@@ -230,6 +230,36 @@ TEST(locked_memory_in_an_arena_that_leaves_stays_as_it_is) {
     AUDIT();
 }
 
+// The first one is made, and has a free run, before enough is in use.
+TEST(an_arena_of_large_runs_asks_when_enough_is_in_use) {
+    char *const first = pm_malloc(5 * MIB), *const second = pm_malloc(5 * MIB);
+    struct pm_runs *const runs = &pm_runs[PM_RUNS_LARGE];
+    const struct pm_run_arena *const arena =
+        (void *)((uintptr_t)first & ~((PM_ARENA_UNITS << runs->unit_bits) - 1));
+    memset(first, 1, 5 * MIB);
+    pm_free(first);
+    CHECK(fake_count(FAKE_ASK) == 0 && !arena->thp.asks);
+    unsigned count = 0;
+    while (!arena->thp.asks) {
+        CHECK(count < RUNS_MAX && (blocks[count++] = pm_malloc(5 * MIB)) != NULL);
+        AUDIT();
+    }
+    CHECK(fake_count(FAKE_ASK) == 1 && (count + 1) * 5 * MIB >= PM_THP_RUNS_FROM);
+    while (count > 0) {
+        pm_free(blocks[--count]);
+        AUDIT();
+    }
+    // It leaves them while it is sparse, and then asks no more.
+    pm_runs_age(NOW);
+    CHECK(fake_count(FAKE_LEAVE) == 1 && arena->thp.has_left);
+    while (runs->used_units << runs->unit_bits < 2 * PM_THP_RUNS_FROM) {
+        CHECK((blocks[count++] = pm_malloc(5 * MIB)) != NULL);
+    }
+    CHECK(fake_count(FAKE_ASK) == 1 && !arena->thp.asks);
+    AUDIT();
+    pm_free(second);
+}
+
 // Three runs of a large arena that asks: 0.5, 4 and 0.5 MiB and more of them, so that the middle one
 // has whole huge pages and ends that are none.
 TEST(too_much_in_runs_that_ask_goes_in_whole_huge_pages) {
@@ -238,8 +268,8 @@ TEST(too_much_in_runs_that_ask_goes_in_whole_huge_pages) {
     char *large[16];
     unsigned made = 0;
     for (size_t room = 30 * MIB; room > 5 * MIB; room -= 5 * MIB) {
-        CHECK((large[made++] = pm_malloc(5 * MIB - 128 * 1024)) != NULL);
-        memset(large[made - 1], 1, 5 * MIB - 128 * 1024);
+        CHECK((large[made++] = pm_malloc(5 * MIB - MIB / 2)) != NULL);
+        memset(large[made - 1], 1, 5 * MIB - MIB / 2);
     }
     struct pm_runs *const runs = &pm_runs[PM_RUNS_LARGE];
     CHECK(fake_count(FAKE_ASK) == 1 && made >= 4);

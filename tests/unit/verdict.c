@@ -167,7 +167,7 @@ TEST(addresses_in_run_arenas_are_told_apart) {
 }
 
 TEST(addresses_in_and_around_huge_blocks_are_told_apart) {
-    const size_t n = 22 * MIB;
+    const size_t n = 70 * MIB;
     char *const block = unit_take(n);
     check_all(block + 1, PM_UNALIGNED);
     check_all(block + 16, PM_INSIDE);
