@@ -175,7 +175,9 @@ void pm_heap_destroy(pm_heap *heap);
  * (under "sections"). `write` is called as the statistics are written, by the thread that asked for
  * them, at any time; it tells its numbers by the functions below, and must not use private heaps that
  * another thread uses, nor wait for one. Names are UTF-8 without control characters; "_" is written as
- * a space in text. The section must last until the process ends; it is added once, by any thread. */
+ * a space in text. Under pm_malloc_stats and malloc_stats, malloc in `write` is served as in a signal handler:
+ * by the emergency memory, which is small. The section must last until the process ends; it is added once,
+ * by any thread. */
 typedef struct pm_report pm_report;
 struct pm_report_section {
     const char *name;
@@ -186,7 +188,7 @@ struct pm_report_section {
 void pm_report_add(struct pm_report_section *section);
 
 /* For `write`: a number, or a group of numbers (and of groups, 8 within each other at most) from begin to
- * end. */
+ * end. A group without an end ends with the section, an end without a group does nothing. */
 void pm_report_number(pm_report *to, const char *name, size_t value);
 void pm_report_begin(pm_report *to, const char *name);
 void pm_report_end(pm_report *to);

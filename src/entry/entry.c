@@ -94,6 +94,27 @@ void pm_entry_end(void) {
     leave();
 }
 
+// A thread that can't have a heap does it as one that has ended.
+bool pm_entry_give(void (*give)(void *argument), void *argument) {
+    switch (enter()) {
+    case ENTERED:
+        give(argument);
+        leave();
+        return true;
+    case NO_MEMORY:
+        pm_set(&pm_thread.fast, PM_BUSY_HEAP);
+        pm_signal_fence();
+        pm_thread.heap = PM_HEAP_ENDED;
+        give(argument);
+        pm_signal_fence();
+        pm_thread.heap = NULL;
+        pm_set(&pm_thread.fast, PM_NO_HEAP);
+        return true;
+    case REENTERED: break;
+    }
+    return false;
+}
+
 static void *out_of_memory(void) {
     errno = ENOMEM;
     return NULL;

@@ -50,4 +50,8 @@ void pm_entry_settle(void);
 bool pm_entry_begin(void);
 void pm_entry_end(void);
 
+// The same around what gives memory back, which needs none: also by a thread that can't have a heap
+// for want of memory. False where nothing was done, in such a handler.
+bool pm_entry_give(void (*give)(void *argument), void *argument);
+
 #endif

@@ -118,16 +118,16 @@ PM_INLINE bool push_in(struct pm_heap *heap, enum pm_slot_kind kind, void *at) {
     return kind == PM_SLOT_MEDIUM && push(heap, at, PM_MEDIUM_POOL_BITS);
 }
 
-static PM_NOINLINE void free_miss(struct pm_heap *heap, void *at) {
+static PM_NOINLINE void free_miss(struct pm_heap *heap, const char *function, void *at) {
     // Outside the window of the map the fast path ends before it begins.
     if (at != NULL && !push_in(heap, pm_map_kind(at), at)) {
-        release(heap, "pm_heap_free", at);
+        release(heap, function, at);
     }
 }
 
 PM_INLINE void fast_free(struct pm_heap *heap, void *at) {
     if (PM_UNLIKELY(!push_in(heap, pm_map_kind_near(at), at))) {
-        free_miss(heap, at);
+        free_miss(heap, "pm_heap_free", at);
     }
 }
 
@@ -135,7 +135,7 @@ PM_INLINE void fast_free(struct pm_heap *heap, void *at) {
 static PM_NOINLINE void free_any_miss(void *at) {
     struct pm_heap *const heap = pm_private_owner(at);
     if (PM_LIKELY(heap != NULL)) {
-        free_miss(heap, at);
+        free_miss(heap, "pm_heap_free_any", at);
     } else if (at != NULL) {
         size_t size;
         const enum pm_verdict verdict = pm_private_prove(NULL, at, &size);
@@ -261,19 +261,28 @@ PM_EXPORT size_t pm_heap_bytes(const struct pm_heap *heap) {
     return pm_get(&heap->pool_bytes) + pm_get(&heap->large_bytes);
 }
 
+struct trim {
+    struct pm_heap *heap;
+    size_t bytes;
+};
+
+static void trim(void *argument) {
+    struct trim *const trim = argument;
+    trim->bytes = pm_private_trim(trim->heap);
+}
+
 PM_EXPORT int pm_heap_trim(struct pm_heap *heap) {
-    if (!pm_entry_begin()) {
-        return 0;
-    }
-    const size_t bytes = pm_private_trim(heap);
-    pm_entry_end();
-    return bytes != 0;
+    struct trim done = { .heap = heap };
+    return pm_entry_give(trim, &done) && done.bytes != 0;
+}
+
+static void destroy(void *heap) {
+    pm_entry_settle();
+    pm_private_end(heap);
 }
 
 PM_EXPORT void pm_heap_destroy(struct pm_heap *heap) {
-    if (heap != NULL && pm_entry_begin()) {
-        pm_entry_settle();
-        pm_private_end(heap);
-        pm_entry_end();
+    if (heap != NULL) {
+        pm_entry_give(destroy, heap);
     }
 }

@@ -25,8 +25,9 @@ static struct pm_file_id stderr_id;
 struct pm_report {
     int fd, error;
     enum pm_stats_format format;
-    unsigned depth;        // of groups, in sections
-    const char *separator; // before the next member in JSON
+    unsigned depth;         // of groups, in sections
+    unsigned section_depth; // of the section that is written: its own groups are deeper
+    const char *separator;  // before the next member in JSON
     size_t length;
     char buffer[BUFFER_BYTES];
     struct pm_snapshot snapshot;
@@ -185,11 +186,24 @@ PM_EXPORT void pm_report_begin(struct pm_report *report, const char *name) {
 }
 
 PM_EXPORT void pm_report_end(struct pm_report *report) {
+    if (report->depth == report->section_depth) {
+        return; // ends a group that the section did not begin
+    }
     report->depth--;
     if (report->format == PM_STATS_JSON) {
         print(report, "\n%*s}", (int)(INDENT * (report->depth + 2)), "");
         report->separator = ",";
     }
+}
+
+// Groups that the section leaves open end with it.
+static void write_section(struct pm_report *report, const struct pm_report_section *section) {
+    report->section_depth = report->depth;
+    section->write(report, section->context);
+    while (report->depth != report->section_depth) {
+        pm_report_end(report);
+    }
+    report->section_depth = 0;
 }
 
 static void write_sections(struct pm_report *report) {
@@ -202,11 +216,11 @@ static void write_sections(struct pm_report *report) {
          section != NULL; section = section->next_) {
         if (report->format == PM_STATS_JSON) {
             pm_report_begin(report, section->name);
-            section->write(report, section->context);
+            write_section(report, section);
             pm_report_end(report);
         } else {
             print(report, "\n%s\n", plain_name(section->name, true).text);
-            section->write(report, section->context);
+            write_section(report, section);
         }
     }
     if (report->format == PM_STATS_JSON) {

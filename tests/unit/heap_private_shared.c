@@ -217,6 +217,30 @@ TEST(a_walk_passes_by_what_others_have_freed) {
     pm_heap_destroy(heap);
 }
 
+static void trim_and_destroy(void *heap) {
+    CHECK(pm_malloc(10) == NULL && errno == ENOMEM, "the thread can't have a heap");
+    CHECK(pm_heap_bytes(heap) > PM_POOL_BYTES(PM_SMALL_POOL_BITS));
+    CHECK(pm_heap_trim(heap) == 1);
+    pm_heap_destroy(heap);
+    CHECK(pm_heap_new(NULL) == NULL || pm_malloc(10) == NULL);
+    fake_heal();
+    char *const block = pm_malloc(10);
+    CHECK(block != NULL, "later it can");
+    pm_free(block);
+}
+
+TEST(a_thread_that_can_have_no_heap_ends_those_of_others) {
+    struct pm_heap *const heap = begin();
+    take(heap, 8000);
+    pm_heap_free(heap, take(heap, 60000));
+    // Metadata that is mapped already would do for a heap.
+    fake_fail(FAKE_MAP, 0, FAKE_ALL);
+    while (pm_heap_new(NULL) != NULL) {
+    }
+    unit_in_thread(trim_and_destroy, heap);
+    AUDIT();
+}
+
 static void free_large(void *argument) {
     char **const blocks = argument;
     for (unsigned i = 0; i < 3; i++) {
@@ -766,6 +790,8 @@ MISTAKE(a_realloc_of_another_heaps_block, "pm_heap_realloc(",
         (void)!pm_heap_realloc(mine, unit_take(100), 1000))
 MISTAKE(a_realloc_to_nothing_of_another_heaps_block, "pm_heap_realloc(",
         (void)!pm_heap_realloc(mine, unit_take(100), 0))
+MISTAKE(an_address_inside_a_block_of_any_heap, "pm_heap_free_any(",
+        pm_heap_free_any(take(mine, 100) + 16))
 MISTAKE(an_address_inside_a_block, "an address inside a block", free_mine(take(mine, 100) + 16))
 MISTAKE(an_unaligned_address, "not aligned to 16 bytes", free_mine(take(mine, 100) + 1))
 MISTAKE(an_address_that_was_never_handed_out, "never handed out",

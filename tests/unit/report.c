@@ -240,6 +240,27 @@ static void write_numbers(pm_report *to, void *context) {
     pm_report_end(to);
 }
 
+static void write_unbalanced(pm_report *to, void *context) {
+    (void)context;
+    pm_report_end(to);
+    pm_report_number(to, "one", 1);
+    pm_report_begin(to, "left");
+    pm_report_begin(to, "open");
+    pm_report_number(to, "two", 2);
+}
+
+TEST(groups_that_do_not_balance_break_neither_form) {
+    static size_t number = 3;
+    static struct pm_report_section later = { "later", write_numbers, &number, NULL },
+                                    section = { "unbalanced", write_unbalanced, NULL, NULL };
+    pm_report_add(&later);
+    pm_report_add(&section);
+    CHECK(strstr(report(PM_STATS_TEXT), "\nlater\n  first number ") != NULL);
+    const char *const text = report(PM_STATS_JSON);
+    CHECK(*skip(read_value(skip(text))) == '\0', "'%s'", text);
+    CHECK(strstr(text, "\n    \"later\": {") != NULL, "%s", text);
+}
+
 TEST(sections_of_others_stand_behind_in_both_forms) {
     static size_t number = 1234567;
     static struct pm_report_section section = { "others", write_numbers, &number, NULL };
