@@ -380,6 +380,11 @@ static inline uint64_t po_gc_word(const po_state *state, uint32_t index) {
 void po_gc_run_due(po_state *state);
 bool po_gc_grow(po_state *state);
 
+// A container's block was freed, or could not be had.
+static inline void po_gc_freed(po_state *state) {
+    state->count[0] -= state->count[0] != 0;
+}
+
 // As a container is made: counts it, runs what is due, and makes room for one more in the vector of
 // young objects; false without memory.
 static inline bool po_gc_step(po_state *state) {
@@ -406,14 +411,19 @@ static inline void *po_make_bare(po_state *state, unsigned number, size_t size) 
 static inline void *po_make_tracked(po_state *state, unsigned number, size_t size, size_t spares,
                                     unsigned flags) {
     if (PO_UNLIKELY(!po_gc_step(state))) {
+        po_gc_freed(state);
         return NULL;
     }
     void *const spare = po_spare_take(state, spares);
-    if (PO_UNLIKELY(spare == NULL)) {
-        return po_make_with(state, number, size, flags);
+    if (PO_LIKELY(spare != NULL)) {
+        po_set_head(spare, number, flags);
+        return spare;
     }
-    po_set_head(spare, number, flags);
-    return spare;
+    void *const made = po_make_with(state, number, size, flags);
+    if (PO_UNLIKELY(made == NULL)) {
+        po_gc_freed(state);
+    }
+    return made;
 }
 
 // The same for types of the library.
@@ -443,10 +453,6 @@ static inline void po_untrack(po_state *state, struct po_container *container) {
     }
 }
 
-// A container's block was freed.
-static inline void po_gc_freed(po_state *state) {
-    state->count[0] -= state->count[0] != 0;
-}
 long po_gc_run(po_state *state, int generation);
 void po_gc_open(po_state *state);
 

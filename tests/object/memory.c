@@ -356,6 +356,10 @@ static void take_picture(struct picture *to) {
     put(to, state->young_count + state->old + state->frozen);
     put(to, state->weak.used);
     put(to, state->interned.used);
+    // What a failed call has counted is not due earlier. A run begins the count anew.
+    if (state->config.threshold[0] == 0) {
+        put(to, state->count[0]);
+    }
 }
 
 static bool is_as_before(void) {
