@@ -74,10 +74,9 @@
 #define PM_PURGE_BATCH        16
 
 // New arenas ask for transparent huge pages once this much of their kind is in use, and refuse them
-// before: half of a huge page is wasted on average. Large blocks come and go, and touching their pages
-// anew is what they cost; pools are touched bit by bit, and with huge pages give less of it back.
-#define PM_THP_RUNS_FROM  ((size_t)32 << 20)
-#define PM_THP_POOLS_FROM ((size_t)128 << 20)
+// before: half of a huge page is wasted on average, 1 % of this; and where the host of a virtual machine has
+// taken memory back, the first touch of a huge page is dear, and pays in heaps that last.
+#define PM_THP_FROM ((size_t)128 << 20)
 
 // And no more from here on: arenas that ask and such that refuse are up to two mappings each, of which
 // a process has 65530.

@@ -244,6 +244,18 @@ static void *use_run(struct pm_runs *runs, struct pm_run *run, size_t count, siz
     return address_of(runs, arena, unit);
 }
 
+// A run of `count` units, cut out of the shortest free run of at least `room`; NULL without one.
+static void *take_run(struct pm_runs *runs, size_t count, size_t room, size_t align, bool *clean) {
+    void *at = NULL;
+    pm_lock(&runs->lock);
+    struct pm_run *const run = best_fit(runs, room);
+    if (run != NULL) {
+        at = use_run(runs, run, count, align, clean);
+    }
+    pm_unlock(&runs->lock);
+    return at;
+}
+
 // In runs of both kinds.
 static size_t bytes_in_use(void) {
     size_t bytes = 0;
@@ -256,66 +268,13 @@ static size_t bytes_in_use(void) {
 // Returns whether the arena asks for huge pages.
 static bool advise(const struct pm_runs *runs, struct pm_run_arena *arena) {
     const size_t in_use = bytes_in_use();
-    const bool asks = pm_thp_asks(in_use, in_use >= PM_THP_RUNS_FROM);
+    const bool asks = pm_thp_asks(in_use, in_use >= PM_THP_FROM);
     if (asks || runs->slot_kind == PM_SLOT_RUNS) {
         pm_os_advise_huge_pages(arena, arena_bytes(runs), asks);
     } else {
         pm_thp_advise_large(arena, arena_bytes(runs));
     }
     return asks;
-}
-
-// Lists the free runs of an arena anew: what a purge may give back of them has changed. `dirty`: all
-// of them may be resident now. Returns one of them.
-static struct pm_run *list_anew(struct pm_runs *runs, struct pm_run_arena *arena, bool dirty) {
-    struct pm_run *last = NULL;
-    for (size_t unit = 1; unit < PM_ARENA_UNITS; unit += arena->run[unit].units) {
-        struct pm_run *const run = &arena->run[unit];
-        if (arena->state[unit] == PM_UNIT_FREE) {
-            const uint32_t freed_at = run->freed_at;
-            const size_t resident = dirty ? run->units : run->resident;
-            unlist_free(runs, run);
-            if (dirty) {
-                set_dirty(arena, unit, run->units, true);
-            }
-            list_free(runs, arena, unit, run->units, resident, freed_at);
-            last = run;
-        }
-    }
-    pm_thp_update(&arena->thp, &runs->sparse);
-    return last;
-}
-
-// An arena of large runs is a heap of its own size: one that was made before enough was in use asks
-// when it is. Under the lock; true when it asks from now on.
-static bool ask_late(struct pm_runs *runs, struct pm_run_arena *arena) {
-    if (PM_LIKELY(arena->thp.asks || arena->thp.has_left || runs->slot_kind == PM_SLOT_RUNS)) {
-        return false;
-    }
-    const size_t in_use = bytes_in_use();
-    if (!pm_thp_asks(in_use, in_use >= PM_THP_RUNS_FROM)) {
-        return false;
-    }
-    pm_set(&arena->thp.asks, true);
-    list_anew(runs, arena, false);
-    return true;
-}
-
-// A run of `count` units, cut out of the shortest free run of at least `room`; NULL without one.
-static void *take_run(struct pm_runs *runs, size_t count, size_t room, size_t align, bool *clean) {
-    void *at = NULL;
-    bool late = false;
-    pm_lock(&runs->lock);
-    struct pm_run *const run = best_fit(runs, room);
-    if (run != NULL) {
-        at = use_run(runs, run, count, align, clean);
-        late = ask_late(runs, arena_of(runs, at));
-    }
-    pm_unlock(&runs->lock);
-    if (PM_UNLIKELY(late)) {
-        pm_os_advise_huge_pages(arena_of(runs, at), arena_bytes(runs), true);
-    }
-    return at;
 }
 
 // One more arena, unless another thread has brought room for so many units meanwhile. False without
@@ -415,8 +374,18 @@ struct purge {
 // Returns one of its runs.
 static struct pm_run *leave_huge_pages(struct pm_runs *runs, struct pm_run_arena *arena) {
     pm_set(&arena->thp.asks, false);
-    arena->thp.has_left = true;
-    struct pm_run *const last = list_anew(runs, arena, true);
+    struct pm_run *last = NULL;
+    for (size_t unit = 1; unit < PM_ARENA_UNITS; unit += arena->run[unit].units) {
+        struct pm_run *const run = &arena->run[unit];
+        if (arena->state[unit] == PM_UNIT_FREE) {
+            const uint32_t freed_at = run->freed_at;
+            unlist_free(runs, run);
+            set_dirty(arena, unit, run->units, true);
+            list_free(runs, arena, unit, run->units, run->units, freed_at);
+            last = run;
+        }
+    }
+    pm_thp_update(&arena->thp, &runs->sparse);
     PM_ASSERT(last != NULL);
     return last;
 }

@@ -32,7 +32,6 @@ struct pm_thp_arena {
     uint32_t used;         // neither free nor purged
     uint32_t due;          // of these, to be purged inside
     bool asks;             // for huge pages
-    bool has_left;         // has asked, and never will again
 };
 
 // Memory for blocks larger than huge pages: in `auto` it has what the system gives.

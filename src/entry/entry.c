@@ -105,6 +105,9 @@ bool pm_entry_give(void (*give)(void *argument), void *argument) {
         pm_set(&pm_thread.fast, PM_BUSY_HEAP);
         pm_signal_fence();
         pm_thread.heap = PM_HEAP_ENDED;
+        if (pm_get(&deferred) != 0) {
+            free_deferred();
+        }
         give(argument);
         pm_signal_fence();
         pm_thread.heap = NULL;

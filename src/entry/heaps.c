@@ -244,12 +244,14 @@ PM_EXPORT void *pm_heap_context(const struct pm_heap *heap) {
     return heap->context;
 }
 
+static void settle(void *nothing) {
+    (void)nothing;
+    pm_entry_settle();
+}
+
 PM_EXPORT int pm_heap_walk(struct pm_heap *heap, int (*visit)(void *block, size_t size, void *arg),
                            void *arg) {
-    if (pm_entry_begin()) {
-        pm_entry_settle();
-        pm_entry_end();
-    }
+    pm_entry_give(settle, NULL);
     return pm_private_walk(heap, visit, arg);
 }
 

@@ -8,7 +8,7 @@
 
 enum {
     ERRNO_MARK = 77,
-    LARGEST = 16 << 20,
+    LARGEST = 65 << 20,
     LARGEST_ALIGNMENT = 16 << 20,
 };
 

@@ -12,7 +12,7 @@
 
 enum {
     ERRNO_MARK = 77, // no function sets this
-    LARGEST = 16 << 20,
+    LARGEST = 65 << 20,
 };
 
 static bool is_aligned(const void *block, size_t alignment) {
@@ -136,7 +136,7 @@ static void free_null_does_nothing(char **arguments) {
 static void free_keeps_errno(char **arguments) {
     (void)arguments;
     for (size_t i = 0; i < COUNT_OF(makers); i++) {
-        for (size_t size = 0; size <= LARGEST * 4; size = victim_next_size(size)) {
+        for (size_t size = 0; size <= LARGEST; size = victim_next_size(size)) {
             void *const block = makers[i].make(size);
             CHECK(block != NULL, "%s of %zu", makers[i].name, size);
             errno = ERRNO_MARK;

@@ -14,7 +14,7 @@
 // libc's malloc: from the heap that brk moves, from a thread's arena, or mapped alone when over 128
 // KiB.
 static const size_t sizes[] = { 1,         24,        100,       1000,      5000,    20000,
-                                100 << 10, 127 << 10, 129 << 10, 300 << 10, 3 << 20, 40 << 20 };
+                                100 << 10, 127 << 10, 129 << 10, 300 << 10, 3 << 20, 70 << 20 };
 
 enum { MANY_COUNT = 3000 };
 

@@ -42,7 +42,7 @@ static void realloc_keeps_contents(char **arguments) {
 
 static void realloc_of_null_is_malloc(char **arguments) {
     (void)arguments;
-    for (size_t size = 0; size <= 16 << 20; size = victim_next_size(size)) {
+    for (size_t size = 0; size <= 65 << 20; size = victim_next_size(size)) {
         void *const block = realloc(NULL, size);
         CHECK(block != NULL && malloc_usable_size(block) >= size);
         victim_fill(block, size, 1);

@@ -217,10 +217,22 @@ TEST(a_walk_passes_by_what_others_have_freed) {
     pm_heap_destroy(heap);
 }
 
+static void *waits[2];
+
+static int is_not_freed(void *block, size_t size, void *arg) {
+    (void)size, (void)arg;
+    CHECK(block != waits[0]);
+    return 0;
+}
+
 static void trim_and_destroy(void *heap) {
     CHECK(pm_malloc(10) == NULL && errno == ENOMEM, "the thread can't have a heap");
     CHECK(pm_heap_bytes(heap) > PM_POOL_BYTES(PM_SMALL_POOL_BITS));
     CHECK(pm_heap_trim(heap) == 1);
+    // These wait for a call that gives memory back, or for the next miss of any thread.
+    pm_heap_free(heap, waits[0]);
+    CHECK(pm_heap_walk(heap, is_not_freed, NULL) == 0);
+    pm_heap_free(heap, waits[1]);
     pm_heap_destroy(heap);
     CHECK(pm_heap_new(NULL) == NULL || pm_malloc(10) == NULL);
     fake_heal();
@@ -233,6 +245,8 @@ TEST(a_thread_that_can_have_no_heap_ends_those_of_others) {
     struct pm_heap *const heap = begin();
     take(heap, 8000);
     pm_heap_free(heap, take(heap, 60000));
+    waits[0] = take(heap, 100000);
+    waits[1] = take(heap, 3 * MIB);
     // Metadata that is mapped already would do for a heap.
     fake_fail(FAKE_MAP, 0, FAKE_ALL);
     while (pm_heap_new(NULL) != NULL) {

@@ -315,7 +315,7 @@ TEST(what_survivors_pin_makes_room_for_large_blocks) {
     AUDIT();
 }
 
-enum { LARGE = 3 * PM_THP_POOLS_FROM / 2 / 1024 };
+enum { LARGE = 3 * PM_THP_FROM / 2 / 1024 };
 static char *large[LARGE];
 
 // All of them, but one in so many freed.

@@ -29,7 +29,7 @@ static size_t taken(void) {
 
 static void use_everything(void *nothing) {
     (void)nothing;
-    static const size_t sizes[] = { 1, 100, 1000, 8000, 20000, 100000, 3 * MIB, 20 * MIB };
+    static const size_t sizes[] = { 1, 100, 1000, 8000, 20000, 100000, 3 * MIB, 70 * MIB };
     enum { COUNT = sizeof sizes / sizeof *sizes };
     char *blocks[COUNT][4];
     for (unsigned i = 0; i < COUNT; i++) {

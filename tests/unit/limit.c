@@ -16,7 +16,7 @@
 #include <string.h>
 
 #define TEST(name) UNIT_TEST(limit, name)
-#define MIB ((size_t)1 << 20)
+#define MIB        ((size_t)1 << 20)
 
 // What the options say after the control group was asked; *said is what was written to stderr.
 static void attach(const char **said) {
@@ -139,13 +139,14 @@ TEST(free_memory_goes_back_before_a_request_fails) {
 }
 
 TEST(a_huge_block_grows_to_the_limit_and_not_beyond) {
-    char *block = unit_take(20 * MIB);
+    char *block = unit_take(70 * MIB);
     pm_options.limit_hard = pm_limit_footprint() + 20 * MIB;
     unit_capture();
-    char *const grown = pm_realloc(block, 30 * MIB);
+    char *const grown = pm_realloc(block, 80 * MIB);
     CHECK(grown != NULL);
-    CHECK(pm_realloc(grown, 60 * MIB) == NULL);
-    CHECK(pm_malloc_usable_size(grown) == 30 * MIB, "it stays as it was");
+    CHECK(pm_realloc(grown, 110 * MIB) == NULL);
+    CHECK(pm_malloc_usable_size(grown) == 80 * MIB, "it stays as it was");
+    CHECK(pm_realloc(grown, 40 * MIB) == grown, "shrinking needs no memory");
     unit_captured();
     pm_free(grown);
     AUDIT();

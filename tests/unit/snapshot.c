@@ -25,7 +25,7 @@
 #include <unistd.h>
 
 #define TEST(name) UNIT_TEST(snapshot, name)
-#define MIB ((size_t)1 << 20)
+#define MIB        ((size_t)1 << 20)
 
 static size_t sum_of(const struct pm_snapshot *snapshot) {
     size_t sum = 0;
@@ -61,8 +61,9 @@ TEST(blocks_in_use_are_those_that_were_asked_for) {
         count[pm_class_of(size)]++;
     }
     struct pm_snapshot snapshot = look();
-    CHECK(snapshot.balance.blocks_in_use == bytes, "%zu of %zu", snapshot.balance.blocks_in_use, bytes);
-    for (unsigned class = 0; class < PM_CLASS_COUNT; class++) {
+    CHECK(snapshot.balance.blocks_in_use == bytes, "%zu of %zu", snapshot.balance.blocks_in_use,
+          bytes);
+    for (unsigned class = 0; class < PM_CLASS_COUNT; class ++) {
         CHECK(snapshot.classes[class].in_use == count[class], "class %u", class);
         CHECK((snapshot.classes[class].pools != 0) == (count[class] != 0), "class %u", class);
     }
@@ -92,7 +93,8 @@ TEST(remote_frees_are_not_in_use) {
 }
 
 TEST(large_blocks_are_counted) {
-    char *const run = unit_take(100000), *const large = unit_take(5 * MIB), *const huge = unit_take(70 * MIB);
+    char *const run = unit_take(100000), *const large = unit_take(5 * MIB),
+                *const huge = unit_take(70 * MIB);
     const size_t in_runs = pm_malloc_usable_size(run) + pm_malloc_usable_size(large);
     struct pm_snapshot snapshot = look();
     CHECK(snapshot.balance.runs_in_use == in_runs && snapshot.run_arenas == 2);
@@ -122,7 +124,7 @@ TEST(rows_sum_after_every_step) {
     unsigned count = 0;
     for (unsigned i = 0; i < STEPS; i++) {
         if (count == 0 || (unit_below(2) && count < LIVE)) {
-            static const size_t most[] = { 600, 9000, 40000, 300000, 3 * MIB, 20 * MIB };
+            static const size_t most[] = { 600, 9000, 40000, 300000, 3 * MIB, 70 * MIB };
             const size_t which = unit_below(20);
             live[count++] = unit_take(unit_below(most[which < 6 ? which : 0]));
         } else {
@@ -201,8 +203,8 @@ TEST(another_process_is_read_by_the_same_walk) {
     for (unsigned i = 0; i < 3000; i++) {
         unit_take(unit_below(i % 100 == 0 ? 200000 : 2000));
     }
-    pm_free(unit_take(20 * MIB));
-    unit_take(40 * MIB);
+    pm_free(unit_take(70 * MIB));
+    unit_take(80 * MIB);
     const struct pm_snapshot own = look();
     int hold[2];
     CHECK(pipe(hold) == 0);
@@ -215,8 +217,9 @@ TEST(another_process_is_read_by_the_same_walk) {
     struct pm_snapshot other;
     char magic[sizeof PM_ROOT_MAGIC];
     const bool allowed = read_process(&child, (uintptr_t)&pm_root, magic, sizeof magic);
-    const bool done = pm_snapshot_read(
-        &other, &(struct pm_reader){ .read = read_process, .context = &child }, (uintptr_t)&pm_root);
+    const bool done =
+        pm_snapshot_read(&other, &(struct pm_reader){ .read = read_process, .context = &child },
+                         (uintptr_t)&pm_root);
     close(hold[1]);
     waitpid(child, NULL, 0);
     if (!allowed) {
@@ -227,9 +230,7 @@ TEST(another_process_is_read_by_the_same_walk) {
 }
 
 // A reader that changes what it reads, or stops.
-static struct {
-    size_t offset, reads, stop_at;
-} lie;
+static struct { size_t offset, reads, stop_at; } lie;
 
 static bool read_and_lie(void *context, uintptr_t at, void *to, size_t size) {
     (void)context;
@@ -246,7 +247,8 @@ TEST(another_layout_is_refused) {
     unit_take(100);
     for (lie.offset = 1; lie.offset <= offsetof(struct pm_root, slot_bits); lie.offset++) {
         const bool in_pad = lie.offset > sizeof PM_ROOT_MAGIC && lie.offset <= sizeof pm_root.magic;
-        CHECK(in_pad || !pm_snapshot_read(&snapshot, &reader, (uintptr_t)&pm_root), "%zu", lie.offset);
+        CHECK(in_pad || !pm_snapshot_read(&snapshot, &reader, (uintptr_t)&pm_root), "%zu",
+              lie.offset);
     }
     lie.offset = 0;
     CHECK(pm_snapshot_read(&snapshot, &reader, (uintptr_t)&pm_root));
@@ -257,7 +259,7 @@ TEST(what_can_not_be_read_ends_the_walk) {
     struct pm_snapshot snapshot;
     unit_take(100);
     unit_take(100000);
-    unit_take(40 * MIB);
+    unit_take(80 * MIB);
     CHECK(pm_snapshot_read(&snapshot, &reader, (uintptr_t)&pm_root));
     const size_t reads = lie.reads;
     for (lie.stop_at = 1; lie.stop_at <= reads; lie.stop_at++) {

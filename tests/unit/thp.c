@@ -22,8 +22,8 @@
 
 enum {
     ARENA_POOLS = PM_ARENA_POOLS(PM_SMALL_POOL_BITS) - 1,
-    LARGE_HEAP = PM_THP_POOLS_FROM >> PM_SMALL_POOL_BITS, // pools
-    LARGE_HEAP_MEDIUM = PM_THP_POOLS_FROM >> PM_MEDIUM_POOL_BITS
+    LARGE_HEAP = PM_THP_FROM >> PM_SMALL_POOL_BITS, // pools
+    LARGE_HEAP_MEDIUM = PM_THP_FROM >> PM_MEDIUM_POOL_BITS
 };
 
 static struct pm_pool *pools[LARGE_HEAP + 2 * ARENA_POOLS];
@@ -102,12 +102,12 @@ TEST(each_kind_counts_for_itself) {
 }
 
 // Takes runs until the next one needs an arena that asks; blocks[*count - 1] is in the last before.
-enum { RUN = 1 << 20, RUNS_MAX = 2 * PM_THP_RUNS_FROM / RUN };
+enum { RUN = 1 << 20, RUNS_MAX = 2 * PM_THP_FROM / RUN };
 static void *blocks[RUNS_MAX + 1];
 
 static unsigned fill_with_runs(void) {
     unsigned count = 0;
-    while (pm_runs[PM_RUNS_SMALL].used_units << PM_RUN_UNIT_BITS < PM_THP_RUNS_FROM) {
+    while (pm_runs[PM_RUNS_SMALL].used_units << PM_RUN_UNIT_BITS < PM_THP_FROM) {
         CHECK((blocks[count++] = pm_malloc(RUN)) != NULL);
     }
     return count;
@@ -228,36 +228,6 @@ TEST(locked_memory_in_an_arena_that_leaves_stays_as_it_is) {
     fake_heal();
     CHECK(pm_arenas_trim() > 0);
     AUDIT();
-}
-
-// The first one is made, and has a free run, before enough is in use.
-TEST(an_arena_of_large_runs_asks_when_enough_is_in_use) {
-    char *const first = pm_malloc(5 * MIB), *const second = pm_malloc(5 * MIB);
-    struct pm_runs *const runs = &pm_runs[PM_RUNS_LARGE];
-    const struct pm_run_arena *const arena =
-        (void *)((uintptr_t)first & ~((PM_ARENA_UNITS << runs->unit_bits) - 1));
-    memset(first, 1, 5 * MIB);
-    pm_free(first);
-    CHECK(fake_count(FAKE_ASK) == 0 && !arena->thp.asks);
-    unsigned count = 0;
-    while (!arena->thp.asks) {
-        CHECK(count < RUNS_MAX && (blocks[count++] = pm_malloc(5 * MIB)) != NULL);
-        AUDIT();
-    }
-    CHECK(fake_count(FAKE_ASK) == 1 && (count + 1) * 5 * MIB >= PM_THP_RUNS_FROM);
-    while (count > 0) {
-        pm_free(blocks[--count]);
-        AUDIT();
-    }
-    // It leaves them while it is sparse, and then asks no more.
-    pm_runs_age(NOW);
-    CHECK(fake_count(FAKE_LEAVE) == 1 && arena->thp.has_left);
-    while (runs->used_units << runs->unit_bits < 2 * PM_THP_RUNS_FROM) {
-        CHECK((blocks[count++] = pm_malloc(5 * MIB)) != NULL);
-    }
-    CHECK(fake_count(FAKE_ASK) == 1 && !arena->thp.asks);
-    AUDIT();
-    pm_free(second);
 }
 
 // Three runs of a large arena that asks: 0.5, 4 and 0.5 MiB and more of them, so that the middle one
