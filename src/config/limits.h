@@ -86,8 +86,10 @@
 // resident, or more.
 #define PM_THP_SPARSE 8
 
-// Heaps that a look at sleeping threads takes in.
-#define PM_RECLAIM_HEAPS ((size_t)64)
+// Heaps that a look at sleeping threads takes in, and how many such looks there are at most in a purge
+// delay, until all heaps have had theirs: each holds up the thread that makes it.
+#define PM_RECLAIM_HEAPS ((size_t)16)
+#define PM_RECLAIM_PARTS 32
 
 // Listed pools are purged inside where at least 1/INNER_SHARE may be gained, when INNER_REST looks have found
 // the same number of blocks in use. INNER_LOOK are looked at when a heap takes another pool, or has more of

@@ -54,16 +54,23 @@ static void keep_step(size_t grown) {
     }
 }
 
+// True for one of the threads that ask, when more than `interval` has passed since.
+static bool is_time(uint32_t *since, uint32_t now, uint32_t interval) {
+    uint32_t last = pm_get(since);
+    return PM_UNLIKELY(pm_clock_since(last, now) > interval) &&
+           __atomic_compare_exchange_n(since, &last, now, false, __ATOMIC_RELAXED,
+                                       __ATOMIC_RELAXED);
+}
+
 void pm_age(void) {
-    static uint32_t aged_at;
+    static uint32_t aged_at, part_at;
     keep_step(pm_get(&pm_keep_grown));
     const uint32_t now = pm_clock();
-    uint32_t last = pm_get(&aged_at);
-    if (PM_UNLIKELY(pm_clock_since(last, now) > pm_options.purge_delay / 2) &&
-        __atomic_compare_exchange_n(&aged_at, &last, now, false, __ATOMIC_RELAXED,
-                                    __ATOMIC_RELAXED)) {
+    if (is_time(&aged_at, now, pm_options.purge_delay / 2)) {
         trim_own(false);
         pm_age_all(now);
+    } else if (is_time(&part_at, now, pm_options.purge_delay / PM_RECLAIM_PARTS)) {
+        pm_heaps_reclaim_more();
     }
 }
 

@@ -13,6 +13,7 @@
 #include "config/options.h"
 #include "core/age.h"
 #include "core/clock.h"
+#include "core/heap.h"
 #include "os/os.h"
 
 // Memory is purged at most a quarter of the delay late.
@@ -20,6 +21,8 @@ static void *run(void *unused) {
     for (;;) {
         pm_os_sleep((uint32_t)pm_max(pm_options.purge_delay / 4, PM_BACKGROUND_LEAST_MS));
         pm_age_all(pm_clock_now());
+        while (pm_heaps_reclaim_more()) {
+        }
     }
     return unused;
 }

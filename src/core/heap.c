@@ -1039,17 +1039,33 @@ static size_t reclaim_next(bool all) {
     link = link->next == &pm_heaps.every ? pm_heaps.every.next : link->next;
     pm_heaps.looked_at = PM_LIST_ENTRY(link, struct pm_heap, every);
     const size_t bytes = reclaim(pm_heaps.looked_at, all);
+    const size_t unseen = pm_get(&pm_heaps.unseen);
+    pm_set(&pm_heaps.unseen, unseen - (unseen != 0));
     pm_unlock(&pm_heaps.lock);
     return bytes;
 }
 
-size_t pm_heaps_reclaim(bool all) {
-    const size_t count = pm_get(&pm_heaps.count);
-    const size_t most = all ? count : pm_min(count, PM_RECLAIM_HEAPS);
+// At most so many heaps, and so much of what rests.
+static size_t reclaim_heaps(size_t most, bool all) {
     size_t bytes = 0;
     for (size_t i = 0; i < most && (all || bytes < PM_INNER_BYTES); i++) {
         bytes += reclaim_next(all);
     }
+    return bytes;
+}
+
+bool pm_heaps_reclaim_more(void) {
+    const size_t unseen = pm_get(&pm_heaps.unseen);
+    reclaim_heaps(pm_min(unseen, PM_RECLAIM_HEAPS), false);
+    return unseen != 0;
+}
+
+size_t pm_heaps_reclaim(bool all) {
+    const size_t count = pm_get(&pm_heaps.count);
+    if (pm_get(&pm_heaps.unseen) == 0) {
+        pm_set(&pm_heaps.unseen, count);
+    }
+    size_t bytes = reclaim_heaps(all ? count : pm_min(count, PM_RECLAIM_HEAPS), all);
     for (unsigned class = 0; class < PM_CLASS_COUNT; class ++) {
         bytes += purge_abandoned((pm_class) class, all);
     }

@@ -60,6 +60,7 @@ struct pm_heaps {
     struct pm_list idle;
     size_t count;
     struct pm_heap *looked_at;    // the last one that pm_heaps_reclaim looked at
+    size_t unseen;                // heaps that it has not looked at yet in this round; atomic
     struct pm_list private_heaps; // of the program; not among those above
     struct pm_list private_idle;  // such that have ended, to be used again
     // Pools whose heap ended, by class.
@@ -131,6 +132,10 @@ void pm_heap_purge_inside(struct pm_heap *heap, size_t grown);
 // PM_RECLAIM_HEAPS heaps what rests, or of all heaps everything; and for abandoned pools. The caller
 // holds no lock.
 size_t pm_heaps_reclaim(bool all);
+
+// What rests in the next PM_RECLAIM_HEAPS heaps of those that the last pm_heaps_reclaim has left; false when
+// none is left.
+bool pm_heaps_reclaim_more(void);
 
 // A block of the class, or of a larger one unless it must be `exact`, after the fast path found none;
 // 0 without memory. The caller uses the heap. `*damaged` is set to the free block whose link was

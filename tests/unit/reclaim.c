@@ -15,7 +15,7 @@
 #include <pthread.h>
 #include <sched.h>
 
-#define TEST(name) UNIT_TEST(reclaim, name)
+#define TEST(name)   UNIT_TEST(reclaim, name)
 #define SMALL_ARENAS (&pm_arenas[PM_ARENAS_SMALL])
 
 enum { SIZES = 40, EACH = 30 };
@@ -210,6 +210,41 @@ TEST(where_the_kernel_has_no_barrier_all_stays) {
     pm_heaps_reclaim(true);
     CHECK(SMALL_ARENAS->taken <= 2, "and is not forgotten");
     end(thread);
+}
+
+enum { MANY = 3 * PM_RECLAIM_HEAPS };
+static pthread_barrier_t all_of_many;
+
+static void *sleep_beside_many(void *unused) {
+    pm_free(unit_take(100));
+    pthread_barrier_wait(&all_of_many);
+    pthread_barrier_wait(&all_of_many);
+    return unused;
+}
+
+TEST(many_sleeping_threads_have_their_turn_part_by_part) {
+    pthread_t threads[MANY];
+    if (UNIT_THREAD_SANITIZER) {
+        cr_skip_test("it can't see the barrier that this is about");
+    }
+    CHECK(pthread_barrier_init(&all_of_many, NULL, MANY + 1) == 0);
+    for (unsigned i = 0; i < MANY; i++) {
+        CHECK(pthread_create(&threads[i], NULL, sleep_beside_many, NULL) == 0);
+    }
+    pthread_barrier_wait(&all_of_many);
+    const size_t taken = SMALL_ARENAS->taken;
+    CHECK(taken >= MANY);
+    pm_heaps_reclaim(false);
+    CHECK(SMALL_ARENAS->taken >= taken - PM_RECLAIM_HEAPS, "%zu of %zu", SMALL_ARENAS->taken,
+          taken);
+    while (pm_heaps_reclaim_more()) {
+    }
+    CHECK(SMALL_ARENAS->taken <= taken - MANY, "%zu of %zu", SMALL_ARENAS->taken, taken);
+    AUDIT();
+    pthread_barrier_wait(&all_of_many);
+    for (unsigned i = 0; i < MANY; i++) {
+        CHECK(pthread_join(threads[i], NULL) == 0);
+    }
 }
 
 TEST(threads_at_work_lose_nothing) {
