@@ -397,8 +397,7 @@ static struct pm_pool *take_free(struct pm_arenas *arenas) {
 // be resident for the sake of the headers. What counts is what an average heap has: a huge page makes
 // the untouched parts of pools resident.
 static bool advise(const struct pm_arenas *arenas, struct pm_arena *arena, size_t in_use) {
-    const size_t share = in_use / pm_max(pm_get(&pm_arena_users), 1);
-    const bool asks = pm_thp_asks(in_use, share >= PM_THP_FROM);
+    const bool asks = pm_thp_asks(in_use, in_use / pm_max(pm_get(&pm_arena_users), 1));
     pm_os_advise_huge_pages(arena, PM_SLOT_BYTES, asks);
     if (asks && arenas->bits == PM_MEDIUM_POOL_BITS) {
         pm_os_advise_huge_pages(arena, PM_HUGE_PAGE_BYTES, false);

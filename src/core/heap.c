@@ -99,7 +99,6 @@ static bool is_spare(const struct pm_pool *pool) {
     return remote_count(pool) + 1 == pm_get(&pool->owned.used);
 }
 
-// In the bin of the class there may be a pool of which others have freed all.
 void pm_heap_tell_freed(struct pm_heap *heap, pm_class class) {
     __atomic_fetch_or(&heap->freed[class / 64], UINT64_C(1) << (class % 64), __ATOMIC_RELEASE);
 }

@@ -151,10 +151,12 @@ enum pm_verdict pm_heap_free_block(struct pm_heap *heap, void *block, unsigned b
 // word.
 bool pm_heap_push_remote(void *block, unsigned bits);
 
+// In the bin of the class there may be a pool of which all blocks are free. By any thread.
+void pm_heap_tell_freed(struct pm_heap *heap, pm_class class);
+
 // The rare end of a local free that has been done: the pool's count of used blocks has reached 0. The
 // heap is the one that the free has found as the pool's owner, which others may hide meanwhile. False
 // when that can't be: more blocks were freed than were handed out.
-void pm_heap_tell_freed(struct pm_heap *heap, pm_class class);
 bool pm_heap_pool_emptied(struct pm_heap *heap, struct pm_pool *pool);
 
 // Is this a block in use, in a pool arena? If not, what else. Reads only.

@@ -268,7 +268,7 @@ static size_t bytes_in_use(void) {
 // Returns whether the arena asks for huge pages.
 static bool advise(const struct pm_runs *runs, struct pm_run_arena *arena) {
     const size_t in_use = bytes_in_use();
-    const bool asks = pm_thp_asks(in_use, in_use >= PM_THP_FROM);
+    const bool asks = pm_thp_asks(in_use, in_use);
     if (asks || runs->slot_kind == PM_SLOT_RUNS) {
         pm_os_advise_huge_pages(arena, arena_bytes(runs), asks);
     } else {

@@ -41,11 +41,11 @@ PM_INLINE void pm_thp_advise_large(void *at, size_t size) {
     }
 }
 
-// Does a new arena ask, of a kind of which `in_use` bytes are? `is_enough` says whether they are many
-// for its users. Where there is a limit, every page counts.
-PM_INLINE bool pm_thp_asks(size_t in_use, bool is_enough) {
+// Does a new arena ask, of a kind of which `in_use` bytes are, `share` of them for each of its users?
+// Where there is a limit, every page counts.
+PM_INLINE bool pm_thp_asks(size_t in_use, size_t share) {
     return pm_options.thp == PM_THP_ALWAYS ||
-           (pm_options.thp == PM_THP_AUTO && is_enough && in_use < PM_THP_UPTO &&
+           (pm_options.thp == PM_THP_AUTO && share >= PM_THP_FROM && in_use < PM_THP_UPTO &&
             pm_options.limit_hard == PM_OPTION_UNSET);
 }
 
