@@ -51,10 +51,12 @@
 
 // A miss takes the best of PICK_LOOK of its pools. Where it has as many, it passes by those that have
 // less than 1/PICK_FREE_MIN of their blocks free, at most PICK_PASS at a time: a miss for every few
-// blocks costs more than the memory of another pool.
-#define PM_PICK_LOOK     4
-#define PM_PICK_FREE_MIN 64
-#define PM_PICK_PASS     16
+// blocks costs more than the memory of another pool. Abandoned pools are passed by below
+// 1/PICK_ABANDONED_MIN.
+#define PM_PICK_LOOK          4
+#define PM_PICK_FREE_MIN      64
+#define PM_PICK_ABANDONED_MIN 16
+#define PM_PICK_PASS          16
 
 // Memory that is already resident is carved in steps of this, fresh memory by the page.
 #define PM_CARVE_RESIDENT_BYTES ((size_t)8 << 10)

@@ -201,16 +201,17 @@ static void unlist_pool(struct pm_heap *heap, struct pm_pool *pool) {
     heap->listed_bytes -= PM_POOL_BYTES(pool->shared.bits);
 }
 
-static bool is_nearly_full(const struct pm_pool *pool) {
+// Has less than a part of its blocks free.
+static bool is_nearly_full(const struct pm_pool *pool, uint32_t part) {
     const uint32_t in_use = pool->owned.used - remote_count(pool), end = pool->owned.end;
-    return in_use * pm_classes[pool->shared.class].size > end - end / PM_PICK_FREE_MIN;
+    return in_use * pm_classes[pool->shared.class].size > end - end / part;
 }
 
 // Moves nearly full pools from the front of a bin to its back; false when PICK_PASS did not suffice.
 static bool pass_nearly_full(struct pm_heap *heap, pm_class class) {
     for (unsigned i = 0; i < PM_PICK_PASS; i++) {
         struct pm_pool *const first = pool_of_link(heap->bin[class].next);
-        if (!is_nearly_full(first)) {
+        if (!is_nearly_full(first, PM_PICK_FREE_MIN)) {
             return true;
         }
         unlist_pool(heap, first);
@@ -233,7 +234,7 @@ static struct pm_pool *pick_listed(struct pm_heap *heap, pm_class class, bool an
     }
     PM_LIST_EACH(link, bin) {
         struct pm_pool *const pool = pool_of_link(link);
-        if (!choosy || !is_nearly_full(pool)) {
+        if (!choosy || !is_nearly_full(pool, PM_PICK_FREE_MIN)) {
             if (best == NULL || pool->owned.used > best->owned.used) {
                 best = pool;
             }
@@ -272,33 +273,53 @@ static void unlist_abandoned(struct pm_pool *pool) {
     pm_add(&abandoned_of(pool)->count, -1);
 }
 
+// Claims the first pool of a list that is not claimed by a free yet, which then takes it off the list
+// itself. Unless `any` will do, nearly full pools go to the back: frees are just coming to them, and who
+// takes one misses again soon, and writes to what those frees write. NULL when there is none. Under the
+// lock of the class.
+static struct pm_pool *claim_listed(struct pm_list *pools, bool any) {
+    const struct pm_list *const last = pools->prev;
+    unsigned passed = 0;
+    for (struct pm_list *link = pools->next, *next; link != pools; link = next) {
+        struct pm_pool *const pool = pool_of_link(link);
+        uint64_t remote = pm_get(&pool->remote.word);
+        next = link->next;
+        if (!any && is_nearly_full(pool, PM_PICK_ABANDONED_MIN)) {
+            pm_list_remove(link);
+            pm_list_push_back(pools, link);
+            passed++;
+        } else {
+            while (!(remote & PM_REMOTE_OWNED)) {
+                if (claim(pool, &remote)) {
+                    return pool;
+                }
+            }
+        }
+        if (link == last || passed == PM_PICK_PASS) {
+            break;
+        }
+    }
+    return NULL;
+}
+
 // Takes an ABANDONED pool off its list, nobody's as yet but owned by the caller.
-static struct pm_pool *claim_abandoned(pm_class class) {
+static struct pm_pool *claim_abandoned(pm_class class, bool any) {
     struct pm_abandoned *const abandoned = &pm_heaps.abandoned[class];
     if (pm_get(&abandoned->count) == 0) {
         return NULL;
     }
-    struct pm_pool *claimed = NULL;
     pm_lock(&abandoned->lock);
-    PM_LIST_EACH(link, &abandoned->pools) {
-        uint64_t remote = pm_get(&pool_of_link(link)->remote.word);
-        // A pool that a free has claimed is taken off the list by that free.
-        while (!(remote & PM_REMOTE_OWNED) && claimed == NULL) {
-            if (claim(pool_of_link(link), &remote)) {
-                claimed = pool_of_link(link);
-                unlist_abandoned(claimed);
-            }
-        }
-        if (claimed != NULL) {
-            break;
-        }
+    struct pm_pool *const claimed = claim_listed(&abandoned->pools, any);
+    if (claimed != NULL) {
+        unlist_abandoned(claimed);
     }
     pm_unlock(&abandoned->lock);
     return claimed;
 }
 
-static struct pm_pool *take_abandoned(struct pm_heap *heap, pm_class class) {
-    struct pm_pool *const taken = claim_abandoned(class);
+// All blocks in the pools of a private heap are its own.
+static struct pm_pool *take_abandoned(struct pm_heap *heap, pm_class class, bool any) {
+    struct pm_pool *const taken = heap->is_private ? NULL : claim_abandoned(class, any);
     if (taken != NULL) {
         pm_set(&taken->shared.owner, heap);
     }
@@ -459,9 +480,8 @@ static struct pm_pool *refill(struct pm_heap *heap, pm_class class, bool exact) 
             clear_lanes(heap, pool);
         }
         pool = pick_listed(heap, class, false);
-        // All blocks in the pools of a private heap are its own.
-        if (pool == NULL && !heap->is_private) {
-            pool = take_abandoned(heap, class);
+        if (pool == NULL) {
+            pool = take_abandoned(heap, class, false);
         }
         if (pool == NULL) {
             pool = take_free(heap, class);
@@ -469,6 +489,9 @@ static struct pm_pool *refill(struct pm_heap *heap, pm_class class, bool exact) 
         }
         if (pool == NULL) {
             pool = pick_listed(heap, class, true);
+        }
+        if (pool == NULL) {
+            pool = take_abandoned(heap, class, true);
         }
         if (pool == NULL) {
             return NULL;
@@ -1015,7 +1038,7 @@ static size_t purge_abandoned(pm_class class, bool all) {
     for (size_t looks = all ? count : pm_min(count, PM_INNER_POOLS); looks != 0; looks--) {
         // So that no fork finds the pool between two owners.
         pm_lock(&pm_heaps.lock);
-        struct pm_pool *const pool = claim_abandoned(class);
+        struct pm_pool *const pool = claim_abandoned(class, true);
         if (pool != NULL) {
             if (pm_inner_is_due(pool, all)) {
                 bytes += pm_inner_purge(pool);

@@ -100,6 +100,51 @@ TEST(pools_of_an_ended_thread_serve_the_next_miss_of_another) {
     }
 }
 
+static void take_pool(struct pm_pool **of_first) {
+    *of_first = pool_of(unit_take(BLOCK));
+    for (unsigned i = 1; i < POOL_BLOCKS; i++) {
+        CHECK(pool_of(unit_take(BLOCK)) == *of_first, "block %u", i);
+    }
+}
+
+TEST(abandoned_pools_wait_until_a_part_is_free_and_all_have_their_turn) {
+    enum { POOLS = PM_PICK_PASS + 1, PART = POOL_BLOCKS / PM_PICK_ABANDONED_MIN };
+    static struct blocks full[POOLS];
+    struct pm_pool *taken;
+    unit_take(16);  // else this thread gets the heap of one that has ended
+    for (unsigned i = 0; i < POOLS; i++) {
+        full[i].count = POOL_BLOCKS;
+        unit_in_thread(take_all, &full[i]);
+        CHECK(pool_of(full[i].at[0])->shared.state == PM_POOL_ABANDONED);
+    }
+    for (unsigned i = 0; i < POOLS; i++) {
+        for (unsigned j = 1; j < PART; j++) {
+            pm_free(full[i].at[j]);
+        }
+    }
+    AUDIT();
+    take_pool(&taken);
+    CHECK(pm_heaps.abandoned[pm_class_of(BLOCK)].count == POOLS, "a nearly full one was taken");
+    // Now the last of those that were passed by.
+    struct blocks *const roomy = &full[PM_PICK_PASS - 1];
+    pm_free(roomy->at[0]);
+    take_pool(&taken);
+    CHECK(taken != pool_of(roomy->at[0]), "more were passed by than may be");
+    AUDIT();
+    for (unsigned i = 0; i < PART; i++) {
+        CHECK(pool_of(unit_take(BLOCK)) == pool_of(roomy->at[0]));
+    }
+    AUDIT();
+    // Without memory for another pool, one that is nearly full serves.
+    fake_fail(FAKE_MAP, 0, FAKE_ALL);
+    const size_t left = pm_heaps.abandoned[pm_class_of(BLOCK)].count;
+    while (pm_heaps.abandoned[pm_class_of(BLOCK)].count == left) {
+        unit_take(BLOCK);
+    }
+    fake_heal();
+    AUDIT();
+}
+
 TEST(the_last_free_into_an_abandoned_pool_gives_it_back) {
     struct blocks blocks = { .count = 3 * POOL_BLOCKS / 2 };
     unit_in_thread(take_all, &blocks);
