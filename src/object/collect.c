@@ -551,6 +551,8 @@ long po_gc_run(po_state *state, int generation) {
         close_holes(state);
     }
     if (run.generation == PO_GEN_OLD) {
+        po_weak_fit(state);
+        po_intern_fit(state);
         po_spare_free_all(state);
         const size_t held = po_bytes_held(state);
         state->bytes_at_full = held > FULL_BYTES_MIN ? held : FULL_BYTES_MIN;

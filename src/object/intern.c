@@ -41,28 +41,40 @@ static void insert(const struct po_intern_table *table, struct po_str_ *str) {
     table->entry[at] = str;
 }
 
-// Room for one more.
-static bool reserve(po_state *state) {
+// False without memory, and the table is as it was.
+static bool resize(po_state *state, size_t room) {
     struct po_intern_table *const table = &state->interned;
-    if (2 * (table->used + 1) <= table->room) {
-        return true;
-    }
-    struct po_intern_table larger = { .used = table->used,
-                                      .room = table->room != 0 ? 2 * table->room : ROOM_MIN };
-    const size_t size = larger.room * sizeof *larger.entry;
-    larger.entry = po_buffer_resize(state, NULL, size);
-    if (larger.entry == NULL) {
+    const struct po_intern_table other = {
+        .entry = po_buffer_resize(state, NULL, room * sizeof *other.entry),
+        .used = table->used,
+        .room = room,
+    };
+    if (other.entry == NULL) {
         return false;
     }
-    memset(larger.entry, 0, size);
+    memset(other.entry, 0, room * sizeof *other.entry);
     for (size_t i = 0; i < table->room; i++) {
         if (table->entry[i] != NULL) {
-            insert(&larger, table->entry[i]);
+            insert(&other, table->entry[i]);
         }
     }
     po_buffer_free(state, table->entry);
-    *table = larger;
+    *table = other;
     return true;
+}
+
+// Room for one more.
+static bool reserve(po_state *state) {
+    const struct po_intern_table *const table = &state->interned;
+    return 2 * (table->used + 1) <= table->room ||
+           resize(state, table->room != 0 ? 2 * table->room : ROOM_MIN);
+}
+
+void po_intern_fit(po_state *state) {
+    const size_t room = po_room_that_fits(state->interned.used, state->interned.room, ROOM_MIN);
+    if (room != state->interned.room) {
+        resize(state, room);
+    }
 }
 
 // Inline, so that po_str_intern is on the stack when the place where a text was made is noted.

@@ -141,6 +141,16 @@ struct po_intern_table {
     size_t used, room;
 };
 
+// Places for such a table: as many as it has, or fewer where less than one of eight is in use.
+static inline size_t po_room_that_fits(size_t used, size_t room, size_t least) {
+    if (used < room / 8) {
+        while (room > least && used < room / 4) {
+            room /= 2;
+        }
+    }
+    return room;
+}
+
 // A block of an object that has ended, kept for the next one of its size; of type 0.
 struct po_spare {
     po_object head;
@@ -479,12 +489,16 @@ void po_weak_end(po_state *state, po_object *target);
 // themselves are called, which `calls` gathers.
 void po_weak_kill(po_state *state, po_object *target, struct po_weak_calls *calls);
 void po_weak_call(const struct po_weak_calls *calls);
+// After many have ended: a smaller table, where there is memory for it.
+void po_weak_fit(po_state *state);
 // A weak reference that is trash: dies without a callback.
 void po_weak_die(po_state *state, po_object *weakref);
 
 // --- intern.c -----------------------------------------------------------------------------------
 
 void po_intern_forget(po_state *state, po_object *str);
+// After many have ended: a smaller table, where there is memory for it.
+void po_intern_fit(po_state *state);
 
 // --- hash.c -------------------------------------------------------------------------------------
 

@@ -19,6 +19,8 @@ struct po_weakref {
     po_object *data;
 };
 
+enum { ROOM_MIN = 8 };
+
 static bool is_dead_or_dying(const po_object *target) {
     return target == NULL || target->count_ == 0 ||
            ((target->flags_ & PO_CONTAINER) && (target->flags_ & (PO_ENDING | PO_GONE)));
@@ -39,27 +41,39 @@ static size_t find(const struct po_weak_table *table, const po_object *target) {
     return at;
 }
 
-static bool grow(po_state *state) {
+// False without memory, and the table is as it was.
+static bool resize(po_state *state, size_t room) {
     struct po_weak_table *const table = &state->weak;
-    struct po_weak_table larger = { .used = table->used,
-                                    .room = table->room != 0 ? 2 * table->room : 8 };
-    larger.entry = po_buffer_resize(state, NULL, larger.room * sizeof *larger.entry);
-    if (larger.entry == NULL) {
+    const struct po_weak_table other = {
+        .entry = po_buffer_resize(state, NULL, room * sizeof *other.entry),
+        .used = table->used,
+        .room = room,
+    };
+    if (other.entry == NULL) {
         return false;
     }
-    memset(larger.entry, 0, larger.room * sizeof *larger.entry);
+    memset(other.entry, 0, room * sizeof *other.entry);
     for (size_t i = 0; i < table->room; i++) {
         if (table->entry[i] != NULL) {
-            larger.entry[find(&larger, table->entry[i]->target)] = table->entry[i];
+            other.entry[find(&other, table->entry[i]->target)] = table->entry[i];
         }
     }
     po_buffer_free(state, table->entry);
-    *table = larger;
+    *table = other;
     return true;
 }
 
 static bool reserve(po_state *state) {
-    return 2 * (state->weak.used + 1) <= state->weak.room || grow(state);
+    const struct po_weak_table *const table = &state->weak;
+    return 2 * (table->used + 1) <= table->room ||
+           resize(state, table->room != 0 ? 2 * table->room : ROOM_MIN);
+}
+
+void po_weak_fit(po_state *state) {
+    const size_t room = po_room_that_fits(state->weak.used, state->weak.room, ROOM_MIN);
+    if (room != state->weak.room) {
+        resize(state, room);
+    }
 }
 
 // Empties a place; entries after it move up where they may, so that no probe ends too early.

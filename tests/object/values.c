@@ -839,6 +839,65 @@ TEST(an_interned_text_is_one_object_as_long_as_somebody_holds_it) {
     CHECK(po_state_free(state, -1) == 1 && po_state_free(other, 2) == 0);
 }
 
+static po_object *intern_number(po_state *state, size_t i) {
+    char text[32];
+    return po_str_intern(state, text, (size_t)snprintf(text, sizeof text, "number %zu", i));
+}
+
+TEST(a_full_collection_makes_the_table_of_interned_texts_fit) {
+    enum { TEXTS = 5000, KEPT = 20 };
+    static po_object *held[TEXTS];
+    po_state *const state = po_state_new();
+    for (unsigned round = 0; round < 2; round++) {
+        for (size_t i = 0; i < TEXTS; i++) {
+            held[i] = intern_number(state, i);
+            CHECK(held[i] != NULL);
+        }
+        const size_t full = state->interned.room;
+        for (size_t i = KEPT; i < TEXTS; i++) {
+            po_decref(held[i]);
+        }
+        CHECK(state->interned.room == full && full >= 2 * (size_t)TEXTS);
+        po_gc_collect(state, PO_GEN_OLD);
+        CHECK(state->interned.room == 64 && state->interned.used == KEPT);
+        for (size_t i = 0; i < KEPT; i++) {
+            CHECK(intern_number(state, i) == held[i] && held[i]->count_ == 2);
+            po_decref(held[i]);
+            po_decref(held[i]);
+        }
+        CHECK(state->interned.used == 0);
+    }
+    CHECK(po_state_free(state, 2) == 0);
+}
+
+TEST(a_full_collection_makes_the_table_of_weak_references_fit) {
+    enum { TARGETS = 3000, KEPT = 5 };
+    static po_object *targets[TARGETS], *weak[TARGETS];
+    po_state *const state = po_state_new();
+    po_object *held;
+    for (size_t i = 0; i < TARGETS; i++) {
+        targets[i] = po_list(state);
+        weak[i] = po_weakref(state, targets[i], NULL, NULL);
+        CHECK(weak[i] != NULL);
+    }
+    const size_t full = state->weak.room;
+    for (size_t i = KEPT; i < TARGETS; i++) {
+        po_decref(targets[i]);
+        CHECK(po_weakref_get(weak[i], &held) == 0);
+        po_decref(weak[i]);
+    }
+    CHECK(state->weak.room == full && full >= 2 * (size_t)TARGETS && state->weak.used == KEPT);
+    po_gc_collect(state, PO_GEN_OLD);
+    CHECK(state->weak.room < 8 * KEPT && state->weak.used == KEPT);
+    for (size_t i = 0; i < KEPT; i++) {
+        CHECK(po_weakref_get(weak[i], &held) == 1 && held == targets[i]);
+        po_decref(held);
+        po_decref(weak[i]);
+        po_decref(targets[i]);
+    }
+    CHECK(state->weak.used == 0 && po_state_free(state, 2) == 0);
+}
+
 TEST(an_interned_text_is_proved_as_any_other) {
     po_state *const state = po_state_new();
     CHECK(po_str_intern(state, "ab\xFF", 3) == NULL && last_is(PO_BAD_TEXT));
