@@ -123,6 +123,10 @@ void *pm_heap_malloc(pm_heap *heap, size_t n) PM_API_SIZE(2);
 void *pm_heap_calloc(pm_heap *heap, size_t count, size_t size) PM_API_SIZE(2, 3);
 void *pm_heap_realloc(pm_heap *heap, void *block, size_t n) PM_API_SIZE(3);
 
+/* What pm_aligned_alloc does, with a block of this heap: n bytes at a multiple of align, a power of two,
+ * else NULL and EINVAL. pm_heap_realloc keeps the bytes, not the alignment. */
+void *pm_heap_aligned_alloc(pm_heap *heap, size_t align, size_t n) PM_API_SIZE(3);
+
 /* Frees a block of this heap, by whichever function it came; NULL does nothing. A block of another
  * heap ends the program with a line on stderr, as all that is no block does. free_sized is for callers
  * that know what they asked for. */
@@ -149,7 +153,7 @@ int pm_heap_walk(pm_heap *heap, int (*visit)(void *block, size_t size, void *arg
 struct pm_heap_stats {
     size_t blocks;       /* in use */
     size_t bytes;        /* in these, rounded up to what the program may use */
-    size_t large_blocks; /* of `blocks`, those outside of pools, over 64 KiB */
+    size_t large_blocks; /* of `blocks`, those outside of pools: over 64 KiB, or aligned to more */
     size_t large_bytes;  /* in these */
     size_t pools;        /* that the heap holds */
     size_t held;         /* what pm_heap_bytes tells */

@@ -20,9 +20,9 @@ struct pm_heap *pm_private_begin(void *context) {
     return pm_heap_begin_private(context);
 }
 
-static void *pool_block(struct pm_heap *heap, pm_class class) {
+static void *pool_block(struct pm_heap *heap, pm_class class, bool exact) {
     uintptr_t damaged = 0;
-    const uintptr_t block = pm_heap_take_block(heap, class, false, &damaged);
+    const uintptr_t block = pm_heap_take_block(heap, class, exact, &damaged);
     if (PM_UNLIKELY(damaged != 0)) {
         pm_misuse("pm_heap_malloc", (const void *)damaged, PM_LIST_OVERWRITTEN);
     }
@@ -37,7 +37,7 @@ static void *owned(struct pm_heap *heap, void *large) {
 }
 
 static void *any_block(struct pm_heap *heap, size_t n, bool *clean) {
-    return n <= PM_MEDIUM_MAX ? pool_block(heap, pm_class_of(n))
+    return n <= PM_MEDIUM_MAX ? pool_block(heap, pm_class_of(n), false)
                               : owned(heap, pm_large_malloc(n, PM_BLOCK_ALIGN, clean));
 }
 
@@ -59,6 +59,19 @@ void *pm_private_malloc(struct pm_heap *heap, size_t n, bool zero) {
         memset(block, 0, n);
     }
     return block;
+}
+
+static void *any_aligned(struct pm_heap *heap, size_t align, size_t n) {
+    bool clean = false;
+    return pm_class_can_align(align, n) ? pool_block(heap, pm_class_aligned(align, n), true)
+                                        : owned(heap, pm_large_malloc(n, align, &clean));
+}
+
+void *pm_private_aligned(struct pm_heap *heap, size_t align, size_t n) {
+    pm_age();
+    void *const block = any_aligned(heap, align, pm_max(n, 1));
+    return PM_UNLIKELY(block == NULL) && reclaim(heap) ? any_aligned(heap, align, pm_max(n, 1))
+                                                       : block;
 }
 
 enum pm_verdict pm_private_prove(const struct pm_heap *heap, const void *block, size_t *size) {

@@ -29,6 +29,9 @@ void pm_private_end(struct pm_heap *heap);
 // n is at most PTRDIFF_MAX; NULL without memory, with everything as it was.
 void *pm_private_malloc(struct pm_heap *heap, size_t n, bool zero);
 
+// align is a power of two, n + align at most PTRDIFF_MAX.
+void *pm_private_aligned(struct pm_heap *heap, size_t align, size_t n);
+
 // Not called for NULL or n == 0. The block is unchanged when the result is NULL.
 void *pm_private_realloc(struct pm_heap *heap, void *block, size_t n, enum pm_verdict *verdict);
 

@@ -16,6 +16,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base/bits.h"
 #include "core/misuse.h"
 #include "core/private.h"
 #include "entry/entry.h"
@@ -175,6 +176,20 @@ PM_EXPORT void *pm_heap_calloc(struct pm_heap *heap, size_t count, size_t size) 
     }
     void *const block = fast_malloc(heap, n);
     return PM_LIKELY(block != NULL) ? memset(block, 0, n) : allocate(heap, n, true);
+}
+
+PM_EXPORT void *pm_heap_aligned_alloc(struct pm_heap *heap, size_t align, size_t n) {
+    size_t sum;
+    if (PM_UNLIKELY(!pm_is_power_of_two(align))) {
+        errno = EINVAL;
+        return NULL;
+    }
+    if (__builtin_add_overflow(n, align, &sum) || sum > PTRDIFF_MAX || !pm_entry_begin()) {
+        return out_of_memory();
+    }
+    void *const at = pm_private_aligned(heap, align, n);
+    pm_entry_end();
+    return PM_LIKELY(at != NULL) ? at : out_of_memory();
 }
 
 // Bytes of a block in a pool of this heap; 0 for all else.

@@ -90,8 +90,9 @@ static int see(void *block, size_t size, void *arg) {
     CHECK(shadow[i].seen++ == 0, "%p twice", block);
     CHECK(size == pm_malloc_usable_size(block) && size >= shadow[i].n);
     CHECK(pm_heap_of(block) == seen->heap);
-    if (size <= PM_MEDIUM_MAX) {
-        const unsigned bits = size <= PM_SMALL_MAX ? PM_SMALL_POOL_BITS : PM_MEDIUM_POOL_BITS;
+    const enum pm_slot_kind kind = pm_map_kind(block);
+    if (kind == PM_SLOT_SMALL || kind == PM_SLOT_MEDIUM) {
+        const unsigned bits = kind == PM_SLOT_SMALL ? PM_SMALL_POOL_BITS : PM_MEDIUM_POOL_BITS;
         const bool same =
             seen->last != NULL && ((uintptr_t)block ^ (uintptr_t)seen->last) >> bits == 0;
         CHECK(!same || (const char *)block > seen->last, "descending");
@@ -150,6 +151,49 @@ TEST(blocks_of_every_size_are_the_heaps_own) {
     check_walk(heap);
     pm_heap_destroy(heap);
     AUDIT();
+}
+
+TEST(blocks_lie_at_multiples_of_what_was_asked_for) {
+    struct pm_heap *const heap = begin();
+    unsigned i = 0;
+    for (size_t align = 1; align <= 256 * MIB; align *= 2) {
+        // A guest of the class would lie where its host's blocks do.
+        put(i++, pm_heap_malloc(heap, 48), 48);
+        for (size_t n = 8; n <= MIB; n = 5 * n + 3) {
+            char *const block = pm_heap_aligned_alloc(heap, align, n);
+            CHECK((uintptr_t)block % align == 0 && pm_malloc_usable_size(block) >= n);
+            CHECK(pm_heap_of(block) == heap, "%zu at %zu", n, align);
+            put(i++, block, n);
+        }
+        check_walk(heap);
+    }
+    while (i-- > 0) {
+        pm_heap_free(heap, drop(i));
+    }
+    check_walk(heap);
+    CHECK(pm_heap_aligned_alloc(heap, 64, 0) != NULL, "an empty request is a block");
+    pm_heap_destroy(heap);
+}
+
+TEST(what_can_not_be_aligned_is_an_error) {
+    struct pm_heap *const heap = begin();
+    static const size_t wrong[] = { 0, 3, 48, SIZE_MAX };
+    volatile size_t too_large = SIZE_MAX - 10; // the compiler would tell
+    for (unsigned i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        errno = 0;
+        CHECK(pm_heap_aligned_alloc(heap, wrong[i], 100) == NULL && errno == EINVAL);
+    }
+    errno = 0;
+    CHECK(pm_heap_aligned_alloc(heap, (size_t)1 << 63, 1) == NULL && errno == ENOMEM);
+    errno = 0;
+    CHECK(pm_heap_aligned_alloc(heap, 64, too_large) == NULL && errno == ENOMEM);
+    fake_fail(FAKE_MAP, 0, FAKE_ALL);
+    errno = 0;
+    CHECK(pm_heap_aligned_alloc(heap, 4096, 100 * MIB) == NULL && errno == ENOMEM);
+    fake_heal();
+    CHECK(pm_heap_aligned_alloc(heap, 4096, 100 * MIB) != NULL);
+    AUDIT();
+    pm_heap_destroy(heap);
 }
 
 TEST(realloc_keeps_the_bytes_and_the_heap_from_any_size_to_any_other) {
