@@ -218,8 +218,15 @@ static void audit_thp(struct audit *audit, const struct pm_thp_arena *thp,
           "sparse = asks for huge pages, and has so much free", thp);
 }
 
+// Is the arena the one that shows what the program touches?
+static bool is_sample(struct audit *audit, const struct pm_thp_sample *sample, const void *arena,
+                      const struct pm_thp_arena *thp) {
+    check(audit, sample->arena != arena || !thp->asks, "the sample refuses huge pages", arena);
+    return sample->arena == arena;
+}
+
 static void audit_arenas(struct audit *audit, const struct pm_arenas *arenas) {
-    size_t count = 0, empty = 0, taken = 0, touched = 0, resident = 0, due = 0;
+    size_t count = 0, empty = 0, taken = 0, touched = 0, resident = 0, due = 0, samples = 0;
     PM_LIST_EACH(link, &arenas->every) {
         struct pm_arena *const arena = PM_LIST_ENTRY(link, struct pm_arena, head.every);
         const unsigned free = pm_count_bits(arena->head.free);
@@ -245,11 +252,13 @@ static void audit_arenas(struct audit *audit, const struct pm_arenas *arenas) {
             }
         }
         audit_thp(audit, &arena->thp, &arenas->sparse, warm, arena->head.pools - free);
+        samples += is_sample(audit, &arenas->sample, arena, &arena->thp);
         check(audit, (arena->head.due & arena->head.free) == 0, "no free pool is due", arena);
         check(audit, arena->thp.due == pm_count_bits(arena->head.due), "due = its pools that are",
               arena);
         due += arena->thp.due;
     }
+    check(audit, samples == (arenas->sample.arena != NULL), "the sample is one arena", arenas);
     check(audit, due == arenas->due, "due = pools to be purged inside", arenas);
     check(audit, count == arenas->count, "count = arenas on the list", arenas);
     check(audit, empty == arenas->empty, "empty = arenas that are wholly free", arenas);
@@ -261,7 +270,7 @@ static void audit_arenas(struct audit *audit, const struct pm_arenas *arenas) {
 }
 
 static void audit_runs(struct audit *audit, const struct pm_runs *runs) {
-    size_t used = 0, resident = 0, empty = 0;
+    size_t used = 0, resident = 0, empty = 0, samples = 0;
     PM_LIST_EACH(link, &runs->every) {
         const struct pm_run_arena *const arena = PM_LIST_ENTRY(link, struct pm_run_arena, every);
         bool after_free = false;
@@ -301,9 +310,11 @@ static void audit_runs(struct audit *audit, const struct pm_runs *runs) {
             unit += pm_max(run->units, 1);
         }
         audit_thp(audit, &arena->thp, &runs->sparse, free_units, used_units);
+        samples += is_sample(audit, &runs->sample, arena, &arena->thp);
         resident += free_units;
         used += used_units;
     }
+    check(audit, samples == (runs->sample.arena != NULL), "the sample is one arena", runs);
     check(audit, used == runs->used_units, "used = units of runs in use", runs);
     check(audit, resident == runs->resident_units, "resident = units of free runs", runs);
     check(audit, empty == runs->empty, "empty = run arenas that are wholly free", runs);

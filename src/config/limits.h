@@ -80,6 +80,11 @@
 // taken memory back, the first touch of a huge page is dear, and pays in heaps that last.
 #define PM_THP_FROM ((size_t)128 << 20)
 
+// A huge page is resident as a whole, so no arena asks unless the program touches what it has, but for one part
+// of THP_WASTE. That is seen in an arena that refuses: one after at most THP_ASKING that ask.
+#define PM_THP_WASTE  32
+#define PM_THP_ASKING 8
+
 // And no more from here on: arenas that ask and such that refuse are up to two mappings each, of which
 // a process has 65530.
 #define PM_THP_UPTO ((size_t)32 << 30)

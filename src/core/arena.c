@@ -155,6 +155,7 @@ static void add_arena(struct pm_arenas *arenas, struct pm_arena *arena, bool ask
     pm_list_push_back(&arenas->every, &arena->head.every);
     pm_add(&arenas->count, 1);
     arenas->made++;
+    pm_thp_made(&arenas->sample, arena, asks);
     list_arena(arenas, arena);
     pm_unlock(&arenas->lock);
 }
@@ -171,6 +172,7 @@ static void remove_arena(struct pm_arenas *arenas, struct pm_arena *arena) {
     pm_thp_update(&arena->thp, &arenas->sparse);
     unlist_arena(arenas, arena);
     pm_list_remove(&arena->head.every);
+    pm_thp_gone(&arenas->sample, arena);
     pm_add(&arenas->count, -1);
     arenas->unmade++;
     pm_map_mark(arena, PM_SLOT_BYTES, PM_SLOT_TOMBSTONE, PM_SLOT_TOMBSTONE);
@@ -393,11 +395,39 @@ static struct pm_pool *take_free(struct pm_arenas *arenas) {
     return pool;
 }
 
+// Does the program touch what it has, as far as one arena tells that is half in use? Under the lock.
+static bool is_touched(const struct pm_arenas *arenas) {
+    const struct pm_arena *const arena = arenas->sample.arena;
+    size_t in_use = 0, resident = 0;
+    if (!pm_thp_can_tell(&arenas->sample) || 2 * arena->thp.used < arena->head.pools) {
+        return false;
+    }
+    for (uint64_t left = arena->head.opened & ~arena->head.free; left != 0; left &= left - 1) {
+        const struct pm_pool *const pool = (const struct pm_pool *)arena + pm_lowest_bit(left);
+        if (pm_get(&pool->shared.state) != PM_POOL_PURGING) {
+            const size_t touched = pm_round_up(pm_get(&pool->owned.touched), pm_os_page_size());
+            in_use += touched - pm_inner_bytes(pool);
+            resident += pm_os_resident((const void *)pm_pool_base(pool), touched);
+        }
+    }
+    return pm_thp_is_touched(in_use, resident);
+}
+
+// What counts is what an average heap has: a huge page makes the untouched parts of pools resident.
+static bool wants_huge_pages(struct pm_arenas *arenas, size_t in_use) {
+    if (!pm_thp_is_large(in_use, in_use / pm_max(pm_get(&pm_arena_users), 1))) {
+        return pm_options.thp == PM_THP_ALWAYS;
+    }
+    pm_lock(&arenas->lock);
+    const bool touched = is_touched(arenas);
+    pm_unlock(&arenas->lock);
+    return touched;
+}
+
 // Returns whether the arena asks for huge pages: one of medium pools not for its first, which would
-// be resident for the sake of the headers. What counts is what an average heap has: a huge page makes
-// the untouched parts of pools resident.
-static bool advise(const struct pm_arenas *arenas, struct pm_arena *arena, size_t in_use) {
-    const bool asks = pm_thp_asks(in_use, in_use / pm_max(pm_get(&pm_arena_users), 1));
+// be resident for the sake of the headers.
+static bool advise(struct pm_arenas *arenas, struct pm_arena *arena, size_t in_use) {
+    const bool asks = wants_huge_pages(arenas, in_use);
     pm_os_advise_huge_pages(arena, PM_SLOT_BYTES, asks);
     if (asks && arenas->bits == PM_MEDIUM_POOL_BITS) {
         pm_os_advise_huge_pages(arena, PM_HUGE_PAGE_BYTES, false);

@@ -27,6 +27,7 @@ struct pm_arenas {
     size_t empty;            // of these, wholly free
     size_t due;              // pools to be purged inside, of arenas that ask for huge pages
     struct pm_keep keep;
+    struct pm_thp_sample sample;
     size_t made, unmade; // arenas mapped and unmapped so far
 };
 

@@ -200,6 +200,7 @@ static void add_arena(struct pm_runs *runs, struct pm_run_arena *arena, bool ask
     arena->thp.asks = asks;
     pm_lock(&runs->lock);
     pm_list_push_back(&runs->every, &arena->every);
+    pm_thp_made(&runs->sample, arena, asks);
     pm_add(&runs->count, 1);
     const size_t count = PM_ARENA_UNITS - 1;
     list_free(runs, arena, 1, count, count_dirty(arena, 1, count), 0);
@@ -265,10 +266,37 @@ static size_t bytes_in_use(void) {
     return bytes;
 }
 
-// Returns whether the arena asks for huge pages.
-static bool advise(const struct pm_runs *runs, struct pm_run_arena *arena) {
+// Does the program touch what it has, as far as one arena tells that is half in use? Under the lock.
+static bool is_touched(const struct pm_runs *runs) {
+    const struct pm_run_arena *const arena = runs->sample.arena;
+    size_t in_use = 0, resident = 0;
+    if (!pm_thp_can_tell(&runs->sample) || 2 * arena->thp.used < PM_ARENA_UNITS - 1) {
+        return false;
+    }
+    for (size_t unit = 1; unit < PM_ARENA_UNITS; unit += arena->run[unit].units) {
+        if (arena->state[unit] == PM_UNIT_USED) {
+            const size_t bytes = (size_t)arena->run[unit].units << runs->unit_bits;
+            in_use += bytes;
+            resident += pm_os_resident(address_of(runs, arena, unit), bytes);
+        }
+    }
+    return pm_thp_is_touched(in_use, resident);
+}
+
+static bool wants_huge_pages(struct pm_runs *runs) {
     const size_t in_use = bytes_in_use();
-    const bool asks = pm_thp_asks(in_use, in_use);
+    if (!pm_thp_is_large(in_use, in_use)) {
+        return pm_options.thp == PM_THP_ALWAYS;
+    }
+    pm_lock(&runs->lock);
+    const bool touched = is_touched(runs);
+    pm_unlock(&runs->lock);
+    return touched;
+}
+
+// Returns whether the arena asks for huge pages.
+static bool advise(struct pm_runs *runs, struct pm_run_arena *arena) {
+    const bool asks = wants_huge_pages(runs);
     if (asks || runs->slot_kind == PM_SLOT_RUNS) {
         pm_os_advise_huge_pages(arena, arena_bytes(runs), asks);
     } else {
@@ -418,6 +446,7 @@ static struct purge choose_purge(struct pm_runs *runs, const struct pm_surplus *
     pm_thp_update(&arena->thp, &runs->sparse);
     if (chosen.whole) {
         pm_list_remove(&arena->every);
+        pm_thp_gone(&runs->sample, arena);
         pm_add(&runs->count, -1);
         pm_map_mark(arena, arena_bytes(runs), PM_SLOT_TOMBSTONE, PM_SLOT_TOMBSTONE);
     } else {

@@ -74,6 +74,7 @@ struct pm_runs {
     size_t count, empty;                  // arenas; of these wholly free
     size_t used_units, resident_units;
     struct pm_keep keep;
+    struct pm_thp_sample sample;
 };
 
 enum pm_runs_kind { PM_RUNS_SMALL, PM_RUNS_LARGE, PM_RUNS_COUNT };

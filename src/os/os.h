@@ -43,6 +43,9 @@ void pm_os_advise_huge_pages(void *at, size_t size, bool wanted);
 // refuses new ones. An advice, too.
 void pm_os_leave_huge_pages(void *at, size_t size);
 
+// How many bytes of a range have pages in memory; 0 where the kernel does not tell.
+size_t pm_os_resident(const void *at, size_t size);
+
 // Grows or shrinks a mapping where it is. 0, or -errno with the mapping as it was.
 int pm_os_resize(void *at, size_t old_size, size_t new_size);
 

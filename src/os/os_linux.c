@@ -18,6 +18,8 @@
 #include <sys/uio.h>
 #include <time.h>
 
+#include "base/bits.h"
+
 #define DESCRIPTOR_FLOOR 64
 
 // libc's syscall() sets errno, so each architecture brings its own few instructions.
@@ -99,6 +101,22 @@ void pm_os_leave_huge_pages(void *at, size_t size) {
     for (size_t done = 0; done < size; done += PM_HUGE_PAGE_BYTES) {
         call(SYS_madvise, (long)at + (long)done, (long)pm_os_page_size(), MADV_COLD, 0, 0, 0);
     }
+}
+
+size_t pm_os_resident(const void *at, size_t size) {
+    const size_t page = pm_os_page_size();
+    unsigned char in_memory[PM_HUGE_PAGE_BYTES / 4096];
+    size_t pages = 0;
+    for (size_t done = 0, part; done < size; done += part) {
+        part = pm_min(size - done, sizeof in_memory * page);
+        if (call(SYS_mincore, (long)at + (long)done, (long)part, (long)in_memory, 0, 0, 0) != 0) {
+            return 0;
+        }
+        for (size_t i = 0; i < part / page; i++) {
+            pages += in_memory[i] & 1;
+        }
+    }
+    return pages * page;
 }
 
 int pm_os_resize(void *at, size_t old_size, size_t new_size) {

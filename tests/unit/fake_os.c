@@ -96,6 +96,18 @@ void fake_clock(uint32_t milliseconds) {
     }
 }
 
+static bool all_resident;
+
+void fake_resident(bool all) {
+    all_resident = all;
+}
+
+size_t __real_pm_os_resident(const void *at, size_t size);
+size_t __wrap_pm_os_resident(const void *at, size_t size);
+size_t __wrap_pm_os_resident(const void *at, size_t size) {
+    return all_resident ? size : __real_pm_os_resident(at, size);
+}
+
 void fake_break(uintptr_t end) {
     fake_end = end;
 }

@@ -47,6 +47,9 @@ void fake_clock(uint32_t milliseconds);
 // files are the real ones.
 void fake_file(const char *path, const char *text);
 
+// Says that all of whatever is asked about is resident, or the truth.
+void fake_resident(bool all);
+
 // What the data segment's end is said to be; 0: the truth.
 void fake_break(uintptr_t end);
 

@@ -38,6 +38,7 @@ static unsigned fill_arena(unsigned count, size_t n) {
 }
 
 static unsigned fill_large_heap(size_t n, unsigned pools_of_it) {
+    fake_resident(true);
     pools_take_many(pools, pools_of_it, n, false);
     return fill_arena(pools_of_it, n);
 }
@@ -70,6 +71,46 @@ TEST(a_large_heap_asks_for_huge_pages) {
     pools_take_many(&pools[small], 1, 64, false);
     CHECK(fake_count(FAKE_ASK) == 1 && pm_arena_of(pools[small])->thp.asks);
     CHECK(fake_count(FAKE_REFUSE) == refused);
+    AUDIT();
+}
+
+TEST(pools_of_which_the_program_touches_little_refuse) {
+    fill_large_heap(60000, LARGE_HEAP_MEDIUM);
+    fake_resident(false);
+    CHECK(fake_count(FAKE_ASK) == 0);
+    for (unsigned i = 0; i < 3; i++) {
+        pools_take_many(pools, 1, 60000, true);
+        fill_arena(1, 60000);
+    }
+    CHECK(fake_count(FAKE_ASK) == 0, "a block was asked for, and one of its pages used");
+    // What was touched meanwhile counts.
+    fake_resident(true);
+    pools_take_many(pools, 1, 60000, true);
+    CHECK(fake_count(FAKE_ASK) == 1);
+    AUDIT();
+}
+
+TEST(one_arena_after_some_that_ask_shows_what_is_touched) {
+    fill_large_heap(64, LARGE_HEAP);
+    const uint32_t refused = fake_count(FAKE_REFUSE);
+    for (unsigned i = 1; i <= 2 * (PM_THP_ASKING + 1); i++) {
+        pools_take_many(pools, 1, 64, false);
+        fill_arena(1, 64);
+        CHECK(fake_count(FAKE_REFUSE) == refused + i / (PM_THP_ASKING + 1), "after %u", i);
+        CHECK(fake_count(FAKE_ASK) == i - i / (PM_THP_ASKING + 1), "after %u", i);
+    }
+    AUDIT();
+}
+
+TEST(without_an_arena_that_shows_it_the_next_one_does) {
+    const unsigned count = fill_large_heap(64, LARGE_HEAP);
+    pools_give_many(&pools[count - ARENA_POOLS], ARENA_POOLS);
+    pm_arenas_trim();
+    CHECK(SMALL_ARENAS->sample.arena == NULL, "it has gone");
+    pools_take_many(&pools[count - ARENA_POOLS], ARENA_POOLS, 64, false);
+    CHECK(fake_count(FAKE_ASK) == 0);
+    pools_take_many(&pools[count], 1, 64, false);
+    CHECK(fake_count(FAKE_ASK) == 1);
     AUDIT();
 }
 
@@ -107,6 +148,7 @@ static void *blocks[RUNS_MAX + 1];
 
 static unsigned fill_with_runs(void) {
     unsigned count = 0;
+    fake_resident(true);
     while (pm_runs[PM_RUNS_SMALL].used_units << PM_RUN_UNIT_BITS < PM_THP_FROM) {
         CHECK((blocks[count++] = pm_malloc(RUN)) != NULL);
     }
@@ -128,12 +170,49 @@ static unsigned fill_to_asking(void) {
     return count;
 }
 
+// The first arena of large runs.
+static void *fill_large_arena(void) {
+    CHECK(pm_malloc(pm_run_max(PM_RUNS_LARGE)) != NULL);
+    void *const other = pm_malloc(pm_run_max(PM_RUNS_LARGE));
+    CHECK(other != NULL && pm_runs[PM_RUNS_LARGE].count == 1);
+    return other;
+}
+
+TEST(runs_of_which_the_program_touches_little_refuse) {
+    unsigned count = fill_with_runs();
+    fake_resident(false);
+    while (count < RUNS_MAX) {
+        CHECK((blocks[count++] = pm_malloc(RUN)) != NULL);
+    }
+    fill_large_arena();
+    CHECK(pm_malloc(4 * MIB) != NULL && fake_count(FAKE_ASK) == 0);
+    AUDIT();
+}
+
+TEST(an_arena_with_little_in_use_shows_nothing) {
+    void *large[6];
+    fill_with_runs();
+    for (unsigned i = 0; i < 6; i++) {
+        CHECK((large[i] = pm_malloc(20 * MIB)) != NULL);
+    }
+    CHECK(pm_runs[PM_RUNS_LARGE].count == 1);
+    for (unsigned i = 1; i < 6; i += 2) {
+        pm_free(large[i]);
+    }
+    CHECK(pm_malloc(40 * MIB) != NULL && pm_runs[PM_RUNS_LARGE].count == 2);
+    CHECK(fake_count(FAKE_ASK) == 0);
+    AUDIT();
+}
+
 TEST(runs_of_a_large_heap_ask) {
     unsigned count = fill_to_asking();
     AUDIT();
+    void *const first = fill_large_arena();
+    CHECK(fake_count(FAKE_ASK) == 1, "the first of the large ones shows what is touched");
     void *const large = pm_malloc(4 * MIB);
     CHECK(large != NULL && fake_count(FAKE_ASK) == 2, "runs of both kinds count together");
     pm_free(large);
+    pm_free(first);
     while (count > 0) {
         pm_free(blocks[--count]);
     }
@@ -234,9 +313,11 @@ TEST(locked_memory_in_an_arena_that_leaves_stays_as_it_is) {
 // has whole huge pages and ends that are none.
 TEST(too_much_in_runs_that_ask_goes_in_whole_huge_pages) {
     fake_clock(NOW);
+    pm_options.purge_keep = PM_KEEP_KINDS * PM_KEEP_BYTES;
     unsigned count = fill_with_runs();
     char *large[16];
     unsigned made = 0;
+    fill_large_arena();
     for (size_t room = 30 * MIB; room > 5 * MIB; room -= 5 * MIB) {
         CHECK((large[made++] = pm_malloc(5 * MIB - MIB / 2)) != NULL);
         memset(large[made - 1], 1, 5 * MIB - MIB / 2);
