@@ -112,7 +112,7 @@
 
 // The background thread: its shortest sleep, and its stack.
 #define PM_BACKGROUND_LEAST_MS    ((size_t)100)
-#define PM_BACKGROUND_STACK_BYTES ((size_t)32 << 10)
+#define PM_BACKGROUND_STACK_BYTES ((size_t)256 << 10)
 
 // What a limit of a control group leaves to others than the heap; and the share of the soft limit that
 // must be free before it goes back.

@@ -27,8 +27,10 @@ static void *run(void *unused) {
     return unused;
 }
 
-// Signals are the program's: its threads handle them.
-static int start(void) {
+// Signals are the program's: its threads handle them. A stack also holds the thread-local variables of all
+// libraries, and the frames of signals that libc sends to each thread, as for setuid: where they need more,
+// the usual size (stack_bytes 0) has room.
+static int start(size_t stack_bytes) {
     pthread_attr_t attributes;
     pthread_t thread;
     sigset_t all, before;
@@ -37,7 +39,9 @@ static int start(void) {
         return error;
     }
     pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attributes, pm_max(PM_BACKGROUND_STACK_BYTES, PTHREAD_STACK_MIN));
+    if (stack_bytes != 0) {
+        pthread_attr_setstacksize(&attributes, pm_max(stack_bytes, PTHREAD_STACK_MIN));
+    }
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     error = pthread_create(&thread, &attributes, run, NULL);
@@ -47,7 +51,8 @@ static int start(void) {
 }
 
 void pm_background_attach(void) {
-    if (pm_options.purge == PM_PURGE_BACKGROUND && start() != 0) {
+    if (pm_options.purge == PM_PURGE_BACKGROUND && start(PM_BACKGROUND_STACK_BYTES) != 0 &&
+        start(0) != 0) {
         static const char line[] = "poolmalloc: POOLMALLOC_PURGE=background: no thread could be "
                                    "made, memory is purged in calls\n";
         pm_os_write(2, line, sizeof line - 1);

@@ -121,6 +121,7 @@ Test(limits, many_threads_with_little_memory_are_served, .timeout = PRELOAD_TEST
 
 BACKGROUND(a_silent_program_shrinks_in_the_background)
 BACKGROUND(a_forked_child_purges_in_its_calls)
+BACKGROUND(the_background_thread_has_room_for_what_libc_puts_on_its_stack)
 
 Test(limits, memory_of_one_size_serves_all_others, .timeout = PRELOAD_TEST_SECONDS) {
     preload_victim_passes(

@@ -338,6 +338,20 @@ static void a_forked_child_purges_in_its_calls(char **arguments) {
     CHECK(waitpid(child, &status, 0) == child && status == 0);
 }
 
+// The thread's stack holds these, too.
+static _Thread_local char thread_local_bytes[30000];
+
+// setuid sends a signal to each thread, which no mask keeps off.
+static void the_background_thread_has_room_for_what_libc_puts_on_its_stack(char **arguments) {
+    (void)arguments;
+    victim_fill(thread_local_bytes, sizeof thread_local_bytes, 1);
+    CHECK(count_threads() == 2);
+    for (unsigned i = 0; i < 100; i++) {
+        CHECK(setuid(getuid()) == 0);
+    }
+    CHECK(count_threads() == 2);
+}
+
 #define CASE(name) { #name, name },
 const struct victim_case victim_limits_cases[] = {
 #include "limits.def"
@@ -345,6 +359,8 @@ const struct victim_case victim_limits_cases[] = {
     { "many_threads_with_little_memory_are_served", many_threads_with_little_memory_are_served },
     { "a_silent_program_shrinks_in_the_background", a_silent_program_shrinks_in_the_background },
     { "a_forked_child_purges_in_its_calls", a_forked_child_purges_in_its_calls },
+    { "the_background_thread_has_room_for_what_libc_puts_on_its_stack",
+      the_background_thread_has_room_for_what_libc_puts_on_its_stack },
     { "exhaust", exhaust },
     { "exhaust_in_turn", exhaust_in_turn },
     { 0 },
