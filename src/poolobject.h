@@ -68,7 +68,8 @@ struct po_object {
 
 /* --- States --------------------------------------------------------------------------------- */
 
-/* A state without objects; NULL without memory. */
+/* A state without objects; NULL without memory. The functions that take a state want one: only
+ * po_state_free takes NULL, and makers of text and bytes fail. */
 po_state *po_state_new(void);
 
 /* Ends a state: a full collection with finalizers, then release for all objects that are left, then
@@ -85,16 +86,17 @@ po_state *po_state_of(const po_object *object);
 
 enum po_code {
     PO_OK,
-    PO_NO_MEMORY,  /* or a size that can't be */
-    PO_WRONG_TYPE, /* an argument is no object of the type that the function takes */
-    PO_NO_INDEX,   /* no item has this index */
-    PO_OVERFLOW,   /* the number does not fit the type */
-    PO_BAD_TEXT,   /* no valid UTF-8 */
-    PO_UNHASHABLE, /* the type has no hash: it can't be a key */
-    PO_TOO_DEEP,   /* objects in objects, more than PO_DEPTH_MAX levels */
-    PO_CHANGED,    /* a callback changed what the function was working on */
-    PO_BAD_TYPE,   /* a type's description can't be right */
-    PO_BUSY,       /* not from within a callback of the collector, or of po_state_free */
+    PO_NO_MEMORY,    /* or a size that can't be */
+    PO_WRONG_TYPE,   /* an argument is no object of the type that the function takes */
+    PO_NO_INDEX,     /* no item has this index */
+    PO_BAD_ARGUMENT, /* a number or a NULL that the function does not take */
+    PO_OVERFLOW,     /* the number does not fit the type */
+    PO_BAD_TEXT,     /* no valid UTF-8 */
+    PO_UNHASHABLE,   /* the type has no hash: it can't be a key */
+    PO_TOO_DEEP,     /* objects in objects, more than PO_DEPTH_MAX levels */
+    PO_CHANGED,      /* a callback changed what the function was working on */
+    PO_BAD_TYPE,     /* a type's description can't be right */
+    PO_BUSY,         /* not from within a callback of the collector, or of po_state_free */
     PO_CODE_COUNT
 };
 
@@ -107,10 +109,12 @@ struct po_error {
 };
 
 /* The last error of the calling thread. Success leaves it as it is, and so do callbacks that the
- * library runs in between. */
+ * library runs in between. So does a _take that fails because it got NULL for an object: the error of who
+ * could not make that one stays. */
 struct po_error po_error_last(void);
 
-/* For slots of the program's types: makes this the last error, and returns -1. */
+/* For slots of the program's types: makes this the last error, and returns -1. What is no code becomes
+ * PO_BAD_ARGUMENT. */
 int po_error_set(enum po_code code);
 
 /* --- Reference counts ------------------------------------------------------------------------ */
@@ -256,10 +260,11 @@ struct po_gc_config {
         }               \
     }
 
+/* -1 and PO_BAD_ARGUMENT for NULL or another mode; then nothing has changed. */
 int po_gc_configure(po_state *state, const struct po_gc_config *config);
 
 /* Runs a generation (0, 1, 2) and the younger ones now, due or not. Returns how many objects nobody could
- * reach, 0 inside of a run, -1 for another generation. Runs callbacks. */
+ * reach, 0 inside of a run, -1 and PO_BAD_ARGUMENT for another generation. Runs callbacks. */
 long po_gc_collect(po_state *state, int generation);
 
 /* Runs the oldest generation that is due, if it is expected to take at most so many nanoseconds. 1 when
@@ -344,7 +349,7 @@ static inline po_object *po_bool(int is_true) {
 po_object *po_int_new_(po_state *state, int64_t value);
 
 /* An integer, new; -5 to 256 are shared. */
-static inline po_object *po_int(po_state *state, int64_t value) {
+__attribute__((always_inline)) static inline po_object *po_int(po_state *state, int64_t value) {
     const uint64_t index = (uint64_t)value - (uint64_t)(int64_t)PO_SMALL_INT_MIN_;
     return index <= PO_SMALL_INT_MAX_ - PO_SMALL_INT_MIN_ ? &po_small_ints_[index].object
                                                           : po_int_new_(state, value);

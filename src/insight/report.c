@@ -285,10 +285,13 @@ static void write_file(void) {
         const size_t length =
             pm_format(line, sizeof line,
                       "poolmalloc: statistics: can't write '%s': error %d (%s)\n", name, -error,
-                      error == -ENOENT   ? "no such folder"
-                      : error == -EACCES ? "no permission"
-                      : error == -ENOSPC ? "no space left"
-                                         : "see errno(3)");
+                      error == -ENOENT    ? "no such folder"
+                      : error == -EACCES  ? "no permission"
+                      : error == -ENOSPC  ? "no space left"
+                      : error == -EISDIR  ? "it is a folder"
+                      : error == -ENOTDIR ? "what should be a folder is a file"
+                      : error == -EROFS   ? "the file system is read-only"
+                                          : "see errno(3)");
         pm_os_write(2, line, length);
     }
 }

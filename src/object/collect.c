@@ -663,8 +663,9 @@ void po_gc_open(po_state *state) {
 }
 
 int po_gc_configure(po_state *state, const struct po_gc_config *config) {
-    if (config->mode != PO_GC_AUTO && config->mode != PO_GC_POLL && config->mode != PO_GC_OFF) {
-        return po_fail(PO_NO_INDEX);
+    if (config == NULL ||
+        (config->mode != PO_GC_AUTO && config->mode != PO_GC_POLL && config->mode != PO_GC_OFF)) {
+        return po_fail(PO_BAD_ARGUMENT);
     }
     state->config = *config;
     return 0;
@@ -672,7 +673,7 @@ int po_gc_configure(po_state *state, const struct po_gc_config *config) {
 
 long po_gc_collect(po_state *state, int generation) {
     if (generation < 0 || generation >= PO_GENERATIONS) {
-        return po_fail(PO_NO_INDEX);
+        return po_fail(PO_BAD_ARGUMENT);
     }
     return state->running >= 0 ? 0 : po_gc_run(state, generation);
 }

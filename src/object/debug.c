@@ -11,6 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
+#include <unistd.h>
 
 #define FRAMES 32
 
@@ -36,8 +38,24 @@ static unsigned flag_of(const char *word, size_t length) {
     return 0;
 }
 
+// A variable that is meant for this library, and is none.
+static void name_unknown(void) {
+    static const char prefix[] = "POOLOBJECT_";
+    if (environ == NULL || getauxval(AT_SECURE) != 0) {
+        return;
+    }
+    for (char **entry = environ; *entry != NULL; entry++) {
+        const char *const name = *entry + sizeof prefix - 1;
+        if (strncmp(*entry, prefix, sizeof prefix - 1) == 0 && strncmp(name, "DEBUG=", 6) != 0 &&
+            strncmp(name, "HASHSEED=", 9) != 0) {
+            dprintf(2, "poolobject: %.*s: no such option\n", (int)strcspn(*entry, "="), *entry);
+        }
+    }
+}
+
 void po_debug_start(void) {
-    const char *word = getenv("POOLOBJECT_DEBUG");
+    const char *word = secure_getenv("POOLOBJECT_DEBUG");
+    name_unknown();
     while (word != NULL && *word != '\0') {
         const size_t length = strcspn(word, ",");
         const unsigned flag = flag_of(word, length);

@@ -12,6 +12,7 @@ static const char *const texts[PO_CODE_COUNT] = {
     [PO_NO_MEMORY] = "no memory, or a size that can't be",
     [PO_WRONG_TYPE] = "an argument is no object of the type that the function takes",
     [PO_NO_INDEX] = "no item has this index",
+    [PO_BAD_ARGUMENT] = "an argument has a value that the function does not take",
     [PO_OVERFLOW] = "the number does not fit the type",
     [PO_BAD_TEXT] = "the text is no valid UTF-8",
     [PO_UNHASHABLE] = "the type has no hash, so its objects can't be keys",
@@ -34,7 +35,7 @@ int po_fail(enum po_code code) {
 }
 
 int po_error_set(enum po_code code) {
-    return po_fail(code < PO_CODE_COUNT ? code : PO_NO_INDEX);
+    return po_fail(code < PO_CODE_COUNT ? code : PO_BAD_ARGUMENT);
 }
 
 void po_restore_error(struct po_error error) {

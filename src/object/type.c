@@ -195,7 +195,9 @@ int po_is(const po_object *object, const po_type *type) {
     return of != NULL;
 }
 
-static po_object *make(po_state *state, unsigned number, size_t size, size_t items) {
+// Inline, so that po_new or po_new_items is on the stack when the place where an object was made is noted.
+static inline __attribute__((always_inline)) po_object *make(po_state *state, unsigned number,
+                                                             size_t size, size_t items) {
     const struct po_slots *const slots = po_slots[number];
     const bool refers = slots->traverse != NULL;
     struct po_container *const made =

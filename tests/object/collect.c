@@ -713,7 +713,7 @@ TEST(counts_are_those_of_containers_made_and_ended) {
     drop(thing[3]);
     drop(thing[4]);
     CHECK(stats_of(state).old == 0);
-    CHECK(po_gc_collect(state, 3) == -1 && po_error_last().code == PO_NO_INDEX);
+    CHECK(po_gc_collect(state, 3) == -1 && po_error_last().code == PO_BAD_ARGUMENT);
     CHECK(po_gc_collect(state, -1) == -1);
     end_state(state);
 }

@@ -637,6 +637,26 @@ static __attribute__((noinline)) po_object *leak_there(void) {
     return text;
 }
 
+struct own {
+    PO_HEAD_ITEMS;
+};
+static po_type own_type = { .name = "own", .size = sizeof(struct own) };
+static po_type own_items_type = { .name = "own with items",
+                                  .size = sizeof(struct own),
+                                  .item_size = sizeof(int) };
+
+static __attribute__((noinline)) po_object *leak_own(void) {
+    po_object *const own = po_new(state, &own_type);
+    CHECK(own != NULL);
+    return own;
+}
+
+static __attribute__((noinline)) po_object *leak_items(void) {
+    po_object *const own = po_new_items(state, &own_items_type, 3);
+    CHECK(own != NULL);
+    return own;
+}
+
 // Blocks are used again: it is the last use that counts.
 static void leak(void) {
     start();
@@ -647,7 +667,9 @@ static void leak(void) {
     leak_here();
     leak_here();
     leak_there();
-    CHECK(po_state_free(state, 2) == 3);
+    leak_own();
+    leak_items();
+    CHECK(po_state_free(state, 2) == 5);
 }
 
 static bool is_filled(const void *block, size_t from, size_t to) {
@@ -861,16 +883,20 @@ TEST(leaks_are_told_by_type_and_by_the_place_where_they_were_made) {
     const char *const text = run_victim("leak", "POOLOBJECT_DEBUG", "leaks");
     CHECK(says(text, "still referenced: 2 of type list, made at "), "%s", text);
     CHECK(says(text, "still referenced: 1 of type str, made at "), "%s", text);
-    CHECK(lines_of(text) == 2, "%s", text);
+    CHECK(lines_of(text) == 4, "%s", text);
     CHECK(is_site_in(text, "list", "leak_here+", (const void *)leak_here), "%s", text);
+    CHECK(is_site_in(text, "own", "leak_own+", (const void *)leak_own), "%s", text);
+    CHECK(is_site_in(text, "own with items", "leak_items+", (const void *)leak_items), "%s", text);
     CHECK(is_site_in(text, "str", "leak_there+", (const void *)leak_there), "%s", text);
 }
 
 TEST(without_leaks_they_are_told_by_type) {
-    CHECK(strcmp(run_victim("leak", "POOLOBJECT_DEBUG", "fill"),
-                 "poolobject: still referenced: 2 of type list\n"
-                 "poolobject: still referenced: 1 of type str\n") == 0,
-          "%s", printed);
+    const char *const text = run_victim("leak", "POOLOBJECT_DEBUG", "fill");
+    CHECK(says(text, "poolobject: still referenced: 2 of type list\n"), "%s", text);
+    CHECK(says(text, "poolobject: still referenced: 1 of type str\n"), "%s", text);
+    CHECK(says(text, "poolobject: still referenced: 1 of type own\n"), "%s", text);
+    CHECK(says(text, "poolobject: still referenced: 1 of type own with items\n"), "%s", text);
+    CHECK(lines_of(text) == 4, "%s", text);
 }
 
 TEST(freed_objects_are_filled) {
@@ -897,6 +923,8 @@ TEST(a_word_that_is_none_is_named_and_the_others_serve) {
     CHECK(says(text, "has a count of 1") && lines_of(text) == 4, "%s", text);
     text = run_victim("one", "POOLOBJECT_DEBUG", "everything");
     CHECK(says(text, "'everything' is not one of") && lines_of(text) == 1, "%s", text);
+    text = run_victim("one", "POOLOBJECT_DEBUGS", "leaks");
+    CHECK(says(text, "poolobject: POOLOBJECT_DEBUGS: no such option\n") && lines_of(text) == 1, "%s", text);
 }
 
 // --- Statistics -----------------------------------------------------------------------------------
