@@ -77,7 +77,7 @@ bool pm_inner_is_away(const struct pm_pool *pool, size_t index) {
 size_t pm_inner_bytes(const struct pm_pool *pool) {
     size_t pages = 0;
     for (size_t i = 0; i < PM_POOL_PAGE_WORDS; i++) {
-        pages += pm_count_bits(pool->inner.purged[i]);
+        pages += pm_count_bits(pm_get(&pool->inner.purged[i]));
     }
     return pages * pm_os_page_size();
 }
