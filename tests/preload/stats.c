@@ -168,11 +168,20 @@ Test(stats, text_file_is_the_same_report, .timeout = PRELOAD_TEST_SECONDS) {
 }
 
 Test(stats, unwritable_file_is_told_and_harmless, .timeout = PRELOAD_TEST_SECONDS) {
-    struct spawned spawned =
-        run_with("stats_end", NULL, "POOLMALLOC_STATS=file=/nonexistent/folder/stats");
-    cr_assert(spawned.exit_code == 0, "%s: %s", spawn_outcome(&spawned), spawned.err);
-    cr_assert(says(spawned.err, "/nonexistent/folder/stats"), "%s", spawned.err);
-    spawn_drop(&spawned);
+    static const char *const files[][2] = {
+        { "/nonexistent/folder/stats", "no such folder" },
+        { "/", "it is a folder" },
+        { "/dev/null/stats", "what should be a folder is a file" },
+    };
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        char option[64];
+        snprintf(option, sizeof option, "POOLMALLOC_STATS=file=%s", files[i][0]);
+        struct spawned spawned = run_with("stats_end", NULL, option);
+        cr_assert(spawned.exit_code == 0, "%s: %s", spawn_outcome(&spawned), spawned.err);
+        cr_assert(says(spawned.err, files[i][0]) && says(spawned.err, files[i][1]), "%s",
+                  spawned.err);
+        spawn_drop(&spawned);
+    }
 }
 
 // One line that names option and word; the program runs on with the default.
