@@ -13,6 +13,7 @@
 #include "core/heap.h"
 #include "core/huge.h"
 #include "core/keep.h"
+#include "core/reclaim.h"
 #include "core/run.h"
 
 size_t pm_keep_grown;

@@ -13,7 +13,7 @@
 #include "config/options.h"
 #include "core/age.h"
 #include "core/clock.h"
-#include "core/heap.h"
+#include "core/reclaim.h"
 #include "os/os.h"
 
 // Memory is purged at most a quarter of the delay late.

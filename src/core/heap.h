@@ -128,15 +128,6 @@ size_t pm_heap_trim_pools(struct pm_heap *heap, bool all);
 // it is due. The caller uses the heap.
 void pm_heap_purge_inside(struct pm_heap *heap, size_t grown);
 
-// The same for other heaps, of threads that are outside the library, as those that sleep are: of
-// PM_RECLAIM_HEAPS heaps what rests, or of all heaps everything; and for abandoned pools. The caller
-// holds no lock.
-size_t pm_heaps_reclaim(bool all);
-
-// What rests in the next PM_RECLAIM_HEAPS heaps of those that the last pm_heaps_reclaim has left; false when
-// none is left.
-bool pm_heaps_reclaim_more(void);
-
 // A block of the class, or of a larger one unless it must be `exact`, after the fast path found none;
 // 0 without memory. The caller uses the heap. `*damaged` is set to the free block whose link was
 // overwritten, where that is found.

@@ -18,18 +18,19 @@
 //
 //     UNUSED, FREE -> CURRENT    pm_arena_take, then the heap (core/heap.c: set_current)
 //     CURRENT -> FULL            detach: no block is left, the pool leaves its heap
-//     FULL, ABANDONED -> LISTED  adopt: a free of one of its blocks takes it for the freeing heap,
-//                                when the pool was last that heap's, or the heap has none listed
+//     FULL, ABANDONED -> LISTED  core/free.c, adopt: a free of one of its blocks takes it for the
+//                                freeing heap, when it was last that heap's, or the heap has none listed
 //     FULL -> ABANDONED          adopt, otherwise: whichever heap misses next may have it
 //     CURRENT -> FULL, LISTED    the same in a private heap, which keeps its FULL pools (keep_full);
-//                                the first free into one of them lists it (leave_full)
+//                                the first free into one of them lists it (pm_heap_leave_full)
 //     LISTED -> CURRENT          set_current
-//     CURRENT, LISTED -> ABANDONED   abandon: the heap ended
+//     CURRENT, LISTED -> ABANDONED   pm_pool_abandon: the heap ended
 //     ABANDONED -> CURRENT       take_abandoned: a miss of any heap
-//     ABANDONED -> ABANDONED, FREE   purge_abandoned, which owns it for a moment
+//     ABANDONED -> ABANDONED, FREE   core/reclaim.c: purge_abandoned, which owns it for a moment
 //     LISTED, ABANDONED, FULL -> FREE  the last block was freed
 //     CURRENT, LISTED, FULL -> FREE    pm_heap_end_private: with all blocks of a private heap
-//     CURRENT -> FREE            pm_heap_trim_pools, pm_heaps_reclaim, abandon: no block was handed out
+//     CURRENT -> FREE            pm_heap_trim_pools, pm_heaps_reclaim, pm_pool_abandon: no block was
+//                                handed out
 //     UNUSED -> PURGING          core/arena.c: huge pages have made it resident
 //     FREE <-> PURGING           core/arena.c: its pages go back to the OS
 //

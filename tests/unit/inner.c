@@ -11,6 +11,7 @@
 #include "core/clock.h"
 #include "core/heap.h"
 #include "core/inner.h"
+#include "core/reclaim.h"
 #include "os/os.h"
 #include "poolmalloc.h"
 

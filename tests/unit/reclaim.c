@@ -8,6 +8,7 @@
 
 #include "core/arena.h"
 #include "core/heap.h"
+#include "core/reclaim.h"
 #include "os/os.h"
 #include "poolmalloc.h"
 
