@@ -227,6 +227,10 @@ static bool is_sample(struct audit *audit, const struct pm_thp_sample *sample, c
 
 static void audit_arenas(struct audit *audit, const struct pm_arenas *arenas) {
     size_t count = 0, empty = 0, taken = 0, touched = 0, resident = 0, due = 0, samples = 0;
+    size_t latest = 0;
+    for (pm_class class = 0; class < PM_CLASS_COUNT; class ++) {
+        latest += arenas->latest[class] != NULL;
+    }
     PM_LIST_EACH(link, &arenas->every) {
         struct pm_arena *const arena = PM_LIST_ENTRY(link, struct pm_arena, head.every);
         const unsigned free = pm_count_bits(arena->head.free);
@@ -248,6 +252,8 @@ static void audit_arenas(struct audit *audit, const struct pm_arenas *arenas) {
                 if (pool->shared.state == PM_POOL_FREE) {
                     resident += pool->owned.touched;
                     warm += pool->owned.touched != 0;
+                    latest -=
+                        pool->owned.touched != 0 && arenas->latest[pool->shared.class] == pool;
                 }
             }
         }
@@ -258,6 +264,8 @@ static void audit_arenas(struct audit *audit, const struct pm_arenas *arenas) {
               arena);
         due += arena->thp.due;
     }
+    check(audit, latest == 0, "what a class gave back last is free, resident and of that class",
+          arenas);
     check(audit, samples == (arenas->sample.arena != NULL), "the sample is one arena", arenas);
     check(audit, due == arenas->due, "due = pools to be purged inside", arenas);
     check(audit, count == arenas->count, "count = arenas on the list", arenas);

@@ -119,6 +119,9 @@
 #define PM_LIMIT_OTHERS 16
 #define PM_LIMIT_STEP   64
 
+// Where no free pool was the class's own, it takes the least touched one of so many.
+#define PM_FIT_LOOK 8
+
 // The clock is a system call, so it is read once in this many returns of pools.
 #define PM_CLOCK_EVERY 16
 

@@ -3,7 +3,8 @@
 
 // Arenas are kept by their number of free pools, so that the fullest one with room is found, and an
 // arena is moved, in constant time. Free pools that are resident are on one list, last freed first:
-// they are re-used from its front and purged from its back, by amount and by age.
+// they are re-used from its front, but for one that the class had, and purged from its back, by amount and by
+// age.
 
 #include "core/arena.h"
 
@@ -132,10 +133,15 @@ static void list_resident(struct pm_arenas *arenas, struct pm_pool *pool, uint32
     pm_set(&pool->owned.freed_at, now);
     pm_list_push_front(arena->thp.asks ? &arenas->warm : &arenas->resident, &pool->owned.link);
     pm_add(&arenas->resident_bytes, pool->owned.touched);
+    arenas->latest[pool->shared.class] = pool;
     arena->thp.free++;
 }
 
 static void unlist_resident(struct pm_arenas *arenas, struct pm_pool *pool) {
+    struct pm_pool **const latest = &arenas->latest[pool->shared.class];
+    if (*latest == pool) {
+        *latest = NULL;
+    }
     pm_list_remove(&pool->owned.link);
     pm_add(&arenas->resident_bytes, -(size_t)pool->owned.touched);
     pm_arena_of(pool)->thp.free--;
@@ -370,14 +376,35 @@ size_t pm_arenas_trim(void) {
     return bytes;
 }
 
-// The pool freed last, else the first one of the fullest arena, else NULL.
-static struct pm_pool *take_free(struct pm_arenas *arenas) {
+// One that the class had, whose pages it has touched already, else the least touched one of those freed last:
+// a pool that goes from class to class becomes resident as far as the neediest of them.
+static struct pm_pool *pick_resident(const struct pm_arenas *arenas, const struct pm_list *resident,
+                                     pm_class class) {
+    struct pm_pool *best = arenas->latest[class];
+    unsigned looked = 0;
+    if (best != NULL) {
+        return best;
+    }
+    PM_LIST_EACH(link, resident) {
+        struct pm_pool *const pool = PM_LIST_ENTRY(link, struct pm_pool, owned.link);
+        if (best == NULL || pool->owned.touched < best->owned.touched) {
+            best = pool;
+        }
+        if (++looked == PM_FIT_LOOK) {
+            break;
+        }
+    }
+    return best;
+}
+
+// A resident pool, else the first one of the fullest arena, else NULL.
+static struct pm_pool *take_free(struct pm_arenas *arenas, pm_class class) {
     struct pm_arena *arena;
     struct pm_pool *pool;
     const struct pm_list *const resident =
         pm_list_empty(&arenas->warm) ? &arenas->resident : &arenas->warm;
     if (!pm_list_empty(resident)) {
-        pool = PM_LIST_ENTRY(resident->next, struct pm_pool, owned.link);
+        pool = pick_resident(arenas, resident, class);
         arena = pm_arena_of(pool);
         unlist_resident(arenas, pool);
     } else if (arenas->filled != 0) {
@@ -485,7 +512,7 @@ struct pm_pool *pm_arena_take(pm_class class, struct pm_heap *owner) {
     }
     do {
         pm_lock(&arenas->lock);
-        pool = take_free(arenas);
+        pool = take_free(arenas, class);
         pm_unlock(&arenas->lock);
         if (pool == NULL && !grow(arenas)) {
             return NULL;

@@ -26,6 +26,8 @@ struct pm_arenas {
     size_t count;            // arenas
     size_t empty;            // of these, wholly free
     size_t due;              // pools to be purged inside, of arenas that ask for huge pages
+    // By class, the pool that it gave back last, while that is resident and free.
+    struct pm_pool *latest[PM_CLASS_COUNT];
     struct pm_keep keep;
     struct pm_thp_sample sample;
     size_t made, unmade; // arenas mapped and unmapped so far
@@ -40,8 +42,9 @@ extern uint32_t pm_arena_users;
 
 void pm_arenas_start(void);
 
-// A free pool set up for a class, owned by `owner`, with nothing handed out: the pool freed last,
-// else one of the fullest arena, else one of a new arena. NULL when there is no memory.
+// A free pool set up for a class, owned by `owner`, with nothing handed out: a resident one, which the
+// class had if there is such, else one of the fullest arena, else one of a new arena. NULL when there
+// is no memory.
 // It starts without a free list also when it was of the same class before: blocks in the order of
 // their addresses serve better than blocks in the order of their frees.
 struct pm_pool *pm_arena_take(pm_class class, struct pm_heap *owner);

@@ -65,6 +65,34 @@ TEST(the_pool_freed_last_is_taken_first) {
     }
 }
 
+TEST(a_class_takes_a_pool_back_that_it_had) {
+    struct pm_pool *const mine = pools_take(64, false), *const others = pools_take(80, false);
+    pools_give(mine);
+    pools_give(others);
+    CHECK(pools_take(64, false) == mine);
+    CHECK(pools_take(80, false) == others);
+    AUDIT();
+}
+
+TEST(a_class_that_had_none_takes_the_least_touched_pool) {
+    struct pm_pool *const one_page = pools_take(64, false), *const whole = pools_take(80, true);
+    pools_give(one_page);
+    pools_give(whole);
+    CHECK(whole->owned.touched > one_page->owned.touched);
+    CHECK(pools_take(96, false) == one_page);
+    CHECK(pools_take(112, false) == whole);
+    AUDIT();
+}
+
+TEST(the_least_touched_is_looked_for_among_a_few) {
+    struct pm_pool *pools[PM_FIT_LOOK + 1];
+    pools[0] = pools_take(80, false);
+    pools_take_many(pools + 1, PM_FIT_LOOK, 80, true);
+    pools_give_many(pools, PM_FIT_LOOK + 1);
+    CHECK(pools_take(96, false) == pools[PM_FIT_LOOK]);
+    AUDIT();
+}
+
 TEST(resident_pools_are_taken_before_untouched_ones) {
     struct pm_pool *pools[ARENA_POOLS + 5];
     pools_take_many(pools, ARENA_POOLS + 5, 64, false);
