@@ -191,7 +191,8 @@ struct po_type {
      * that is not visited makes cycles through it stay for ever; one that is not held must not be
      * visited. */
     int (*traverse)(const po_object *self, po_visit visit, void *argument);
-    /* Gives up these references (po_clear for each). The object stays valid, and may be cleared again. */
+    /* Gives up these references (po_clear for each). The object stays valid, and may be cleared again. Objects
+     * that end together are cleared in no order that is told. */
     void (*clear)(po_object *self);
     /* Before the object goes: may use and change all objects, and may keep this one alive by a new
      * reference to it. Once in the life of an object. */

@@ -4,8 +4,8 @@
 // Objects begin and end.
 //
 // An object that ends gives up its references, which ends others in turn. They end within each other,
-// the first before the second, down to PO_NESTING_MAX levels: the stack stays bounded and the order is
-// what a program expects. Deeper ones wait in a list, linked through their second word, for which no
+// the first before the second, down to so many levels (nesting_limit): the stack stays bounded and the order
+// is what a program expects. Deeper ones wait in a list, linked through their second word, for which no
 // memory is needed, until the outermost has ended.
 //
 // Trash (collect.c) can't wait in that list, because it is in another: it stays as it is, with a count
@@ -118,7 +118,7 @@ static __attribute__((noinline)) void end_rare(po_state *state, struct po_contai
         return;
     }
     po_untrack(state, container);
-    if (state->nesting < PO_NESTING_MAX || (flags & PO_CLEARED)) {
+    if (state->nesting < state->nesting_limit || (flags & PO_CLEARED)) {
         end_nested(state, container);
     } else if (!(flags & PO_TRASH)) {
         container->gc_ = (uint64_t)(uintptr_t)state->deferred;

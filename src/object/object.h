@@ -162,8 +162,11 @@ struct po_spare {
 #define PO_SPARE_MOST  64
 #define PO_SPARE_ITEMS UINT8_MAX
 
-// How many objects end within each other before others wait.
-#define PO_NESTING_MAX 50
+// How many objects end within each other before others wait. As many as in CPython, so that what the program's
+// code sees, which runs as objects end, comes in the same order; without such code fewer, so that the processor
+// still knows where their calls return to.
+#define PO_NESTING_MAX    50
+#define PO_NESTING_UNSEEN 12
 
 struct po_state {
 #if PO_LIBC_BLOCKS
@@ -202,7 +205,8 @@ struct po_state {
     struct po_weak_calls late;     // count.c: callbacks that wait
     struct po_container *deferred; // count.c: ended objects that wait, linked through gc_
     unsigned nesting;              // count.c: objects that are being ended within each other
-    unsigned nesting_most;         // to which they may do so in the short way
+    unsigned nesting_limit;        // PO_NESTING_UNSEEN, or PO_NESTING_MAX from po_keep_order on
+    unsigned nesting_most;         // to which they may do so in the short way: as many, or none
     struct po_weak_table weak;
     struct po_intern_table interned;
 };
@@ -380,6 +384,12 @@ static inline void *po_make_number(po_state *state, unsigned number) {
     }
     po_set_head(spare, number, state->atom_flags);
     return spare;
+}
+
+// From now on code of the program runs as objects end: a finalize, a release, a callback.
+static inline void po_keep_order(po_state *state) {
+    state->nesting_limit = PO_NESTING_MAX;
+    state->nesting_most = state->is_watched ? 0 : PO_NESTING_MAX;
 }
 
 // gc_ of a container between runs.

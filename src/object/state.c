@@ -66,7 +66,8 @@ po_state *po_state_new(void) {
         return po_fail_null(PO_NO_MEMORY);
     }
     state->is_watched = po_debug != 0;
-    state->nesting_most = state->is_watched ? 0 : PO_NESTING_MAX;
+    state->nesting_limit = PO_NESTING_UNSEEN;
+    state->nesting_most = state->is_watched ? 0 : PO_NESTING_UNSEEN;
     po_gc_open(state);
     enter_state(state);
     state->atom_flags = (uint16_t)(PO_UNTRACKED | (state->is_watched ? PO_WATCHED : 0) |

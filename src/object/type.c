@@ -200,6 +200,9 @@ static inline __attribute__((always_inline)) po_object *make(po_state *state, un
                                                              size_t size, size_t items) {
     const struct po_slots *const slots = po_slots[number];
     const bool refers = slots->traverse != NULL;
+    if (slots->finalize != NULL || slots->release != NULL) {
+        po_keep_order(state);
+    }
     struct po_container *const made =
         refers ? po_make_tracked(state, number, size, slots->spare,
                                  PO_CONTAINER | (slots->finalize == NULL ? PO_FINALIZED : 0))

@@ -242,6 +242,9 @@ po_object *po_weakref(po_state *state, po_object *target, po_weak_callback callb
     weakref->next = NULL;
     weakref->callback = callback;
     weakref->data = callback != NULL && data != NULL ? po_incref(data) : NULL;
+    if (callback != NULL) {
+        po_keep_order(state);
+    }
     if (!po_is_immortal(target)) {
         if (!reserve(state)) {
             po_clear(&weakref->data);

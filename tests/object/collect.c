@@ -685,6 +685,26 @@ TEST(objects_beyond_the_nesting_are_dead_to_weak_references) {
     end_state(state);
 }
 
+// What ends within each other does so in order to 50 levels where callbacks tell of it, also when no other code
+// of the program does.
+TEST(callbacks_come_in_the_order_of_ends_within_each_other) {
+    po_state *const state = state_off();
+    po_object *const number = po_int(state, 1000);
+    po_object *item[2] = { po_tuple(state, 1, &number), po_tuple(state, 1, &number) };
+    po_object *const weakref[] = { watch(state, (struct thing *)item[0], 7),
+                                   watch(state, (struct thing *)item[1], 8) };
+    for (int i = 0; i < 40; i++) {
+        item[1] = po_tuple_take(state, 1, &item[1]);
+    }
+    // A tuple gives up its last item first.
+    po_decref(po_tuple_take(state, 2, item));
+    CHECK(is_log("W8 W7 "));
+    po_decref(weakref[0]);
+    po_decref(weakref[1]);
+    po_decref(number);
+    end_state(state);
+}
+
 // --- Generations, counters, modes --------------------------------------------------------------------
 
 TEST(counts_are_those_of_containers_made_and_ended) {
