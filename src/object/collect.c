@@ -57,11 +57,12 @@ struct run {
 };
 
 static struct po_container *linked(const struct po_container *container) {
-    return (struct po_container *)(uintptr_t)container->gc_;
+    return (struct po_container *)(uintptr_t)(container->gc_ & PO_GC_LINK_MASK);
 }
 
-static void push(struct po_container **list, struct po_container *container) {
-    container->gc_ = (uint64_t)(uintptr_t)*list;
+static void push(const struct run *run, struct po_container **list,
+                 struct po_container *container) {
+    container->gc_ = (uint64_t)(uintptr_t)*list | (uint64_t)run->state->number << PO_GC_TRASH_SHIFT;
     *list = container;
 }
 
@@ -130,7 +131,7 @@ static void reach_by_reference(struct run *run, struct po_container *container) 
     if (!is_reached(run, &container->object)) {
         set_reached(&container->object, run->reached_flag);
         if (container->gc_ & PASSED) {
-            push(&run->to_visit, container);
+            push(run, &run->to_visit, container);
         }
     }
 }
@@ -239,13 +240,13 @@ static void begin_full(struct run *run) {
     run->reached_flag = state->old_reached ^ PO_REACHED;
 }
 
-static void make_trash(struct run *run, struct po_container *container) {
+static inline void make_trash(struct run *run, struct po_container *container) {
     po_object *const object = &container->object;
     run->has_weak |= (object->flags_ & PO_HAS_WEAK) || object->type_ == PO_WEAKREF_;
     run->has_finalize |= !(object->flags_ & PO_FINALIZED);
     object->flags_ |= PO_TRASH;
     po_set_gen(object, PO_UNTRACKED);
-    push(&run->trash, container);
+    push(run, &run->trash, container);
 }
 
 // Kept ones to the front, where they are generation 1 or leave the vector; the trash after them.
@@ -279,7 +280,6 @@ static int sort_old(void *block, size_t size, void *argument) {
     struct po_container *const container = block;
     if (is_within(run, &container->object) && !is_reached(run, &container->object)) {
         make_trash(run, container);
-        run->state->old--;
     }
     return 0;
 }
@@ -288,6 +288,7 @@ static void sort_full(struct run *run) {
     run->state->old_reached = run->reached_flag;
     if (run->reached != run->objects) {
         po_walk(run->state, true, sort_old, run);
+        run->state->old -= run->objects - run->reached;
     }
 }
 
@@ -343,12 +344,12 @@ static int sort_again(void *block, size_t size, void *argument) {
     struct po_container *const container = block;
     if (is_within(run, &container->object)) {
         if (!is_reached(run, &container->object)) {
-            push(&run->trash, container);
+            push(run, &run->trash, container);
         } else if (run->generation == PO_GEN_OLD) {
             keep(run->state, PO_GEN_OLD, container, 0);
         }
     } else if (container->object.flags_ & PO_GONE) {
-        push(&run->trash, container);
+        push(run, &run->trash, container);
     }
     return 0;
 }
@@ -414,7 +415,7 @@ static void clear(struct run *run) {
         if (object->flags_ & PO_GONE) {
             free_trash(run->state, trash);
         } else {
-            push(&left, trash);
+            push(run, &left, trash);
         }
     }
     run->trash = left;

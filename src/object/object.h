@@ -64,12 +64,14 @@ enum {
     PO_ENDING = 1 << 14,   // its references and what it holds outside are being given up
 };
 
-// An object knows the number of its state: in the upper half of its flags, or of gc_ in a container
-// that is no trash. Only the first states have one that is not 0; for others the heap of the object's
-// address tells.
+// An object knows the number of its state: in the upper half of its flags; a container in the upper half
+// of gc_, or above the link there while it is trash. Only the first states have one that is not 0; for
+// others the heap of the object's address tells.
 #define PO_STATES_MAX     256
 #define PO_STATE_SHIFT    8
 #define PO_GC_STATE_SHIFT 32
+#define PO_GC_TRASH_SHIFT 48
+#define PO_GC_LINK_MASK   ((UINT64_C(1) << PO_GC_TRASH_SHIFT) - 1)
 extern po_state *po_states[PO_STATES_MAX];
 
 // All states, linked through `next`; under the lock, which a fork holds.
@@ -225,9 +227,9 @@ static inline po_state *po_state_of_block(const void *block) {
 static inline unsigned po_state_number_of(const po_object *object) {
     const unsigned flags = object->flags_;
     if (flags & PO_CONTAINER) {
-        return PO_LIKELY(!(flags & PO_TRASH))
-                   ? (unsigned)(((const struct po_container *)object)->gc_ >> PO_GC_STATE_SHIFT)
-                   : 0;
+        const uint64_t gc = ((const struct po_container *)object)->gc_;
+        return PO_LIKELY(!(flags & PO_TRASH)) ? (unsigned)(gc >> PO_GC_STATE_SHIFT)
+                                              : (uint8_t)(gc >> PO_GC_TRASH_SHIFT);
     }
     return flags >> PO_STATE_SHIFT;
 }
