@@ -133,6 +133,64 @@ static size_t spares_of(const struct po_slots *slots, const struct po_container 
                              ((const struct po_items *)container)->items * slots->item_size);
 }
 
+static void free_or_spare(po_state *state, struct po_container *container, size_t spares) {
+    po_gc_freed(state);
+    if (!po_spare_keep(state, container, spares)) {
+        po_block_free(state, container, true);
+    }
+}
+
+static inline void leave_nesting(po_state *state) {
+    if (PO_UNLIKELY(state->nesting == 1 &&
+                    (state->deferred != NULL || state->late.first != NULL))) {
+        end_waiting(state);
+    }
+    state->nesting--;
+}
+
+// The end of a tuple from its first `left` items on; the others were given up. Callbacks see an empty one.
+static __attribute__((noinline)) void end_tuple_from(po_state *state, struct po_tuple_ *tuple,
+                                                     size_t left, size_t spares) {
+    po_set_flags(&tuple->object, PO_UNTRACKED | PO_CONTAINER | PO_ENDING);
+    tuple->items = 0;
+    state->nesting++;
+    while (left != 0) {
+        po_decref(tuple->item[--left]);
+    }
+    free_or_spare(state, (struct po_container *)tuple, spares);
+    leave_nesting(state);
+}
+
+// A tuple that is the youngest container of its state, as most are when they end. While none of its items
+// ends with it, nobody sees it any more. False: it takes the usual way.
+static inline bool end_youngest_tuple(po_object *object) {
+    struct po_tuple_ *const tuple = (struct po_tuple_ *)object;
+    const uint64_t gc = ((struct po_container *)object)->gc_;
+    if (object->type_ != PO_TUPLE_ || object->flags_ != (PO_CONTAINER | PO_FINALIZED)) {
+        return false;
+    }
+    po_state *const state = po_states[gc >> PO_GC_STATE_SHIFT];
+    if (PO_UNLIKELY(state == NULL || (uint32_t)gc != state->young_count - 1 ||
+                    state->running >= 0 || state->nesting >= state->nesting_most)) {
+        return false;
+    }
+    size_t left = tuple->items;
+    const size_t spares = po_spare_of(sizeof *tuple + left * sizeof(po_object *));
+    state->young_count--;
+    for (; left != 0; left--) {
+        po_object *const item = tuple->item[left - 1];
+        if (!po_is_immortal(item)) {
+            if (PO_UNLIKELY(item->count_ == 1)) {
+                end_tuple_from(state, tuple, left, spares);
+                return true;
+            }
+            item->count_--;
+        }
+    }
+    free_or_spare(state, (struct po_container *)tuple, spares);
+    return true;
+}
+
 // What most containers need: their references are given up, and they are gone.
 static __attribute__((noinline)) void end_container(po_object *object) {
     struct po_container *const container = (struct po_container *)object;
@@ -156,16 +214,9 @@ static __attribute__((noinline)) void end_container(po_object *object) {
     if (is_trash) {
         object->flags_ |= PO_GONE;
     } else {
-        po_gc_freed(state);
-        if (!po_spare_keep(state, container, spares)) {
-            po_block_free(state, container, true);
-        }
+        free_or_spare(state, container, spares);
     }
-    if (PO_UNLIKELY(state->nesting == 1 &&
-                    (state->deferred != NULL || state->late.first != NULL))) {
-        end_waiting(state);
-    }
-    state->nesting--;
+    leave_nesting(state);
 }
 
 // Callbacks nest too, and wait with the objects where they are too deep: the weak references hold them.
@@ -213,7 +264,9 @@ void po_dead_(po_object *object) {
     }
 #endif
     if (object->flags_ & PO_CONTAINER) {
-        end_container(object);
+        if (!end_youngest_tuple(object)) {
+            end_container(object);
+        }
     } else {
         end_atom(object);
     }

@@ -448,7 +448,23 @@ static inline void *po_make_tracked(po_state *state, unsigned number, size_t siz
     return made;
 }
 
-// The same for types of the library.
+// The same for a type of the library, of a size that has spares; NULL where there is none or something is due,
+// and nothing has changed then.
+static inline void *po_make_of_spare(po_state *state, unsigned number, size_t size) {
+    const size_t at = po_spare_of(size);
+    struct po_spare *const spare = state->spare[at];
+    if (PO_UNLIKELY(spare == NULL || state->count[0] >= state->config.threshold[0] ||
+                    state->young_count >= state->young_room)) {
+        return NULL;
+    }
+    state->count[0]++;
+    state->spare[at] = spare->next;
+    state->spares[at]--;
+    po_set_head(spare, number, PO_CONTAINER | PO_FINALIZED);
+    return spare;
+}
+
+// The same in any case.
 static inline void *po_make_container(po_state *state, unsigned number, size_t size) {
     return po_make_tracked(state, number, size, po_spare_of(size), PO_CONTAINER | PO_FINALIZED);
 }

@@ -8,6 +8,9 @@
 
 #include "object/object.h"
 
+// Tuples of up to so many items are made of spares.
+#define SPARED_ITEMS (((PO_SPARE_SIZES - 1) * 16 - sizeof(struct po_tuple_)) / sizeof(po_object *))
+
 static struct po_tuple_ empty = { .object = { PO_IMMORTAL_, PO_TUPLE_, PO_UNTRACKED | PO_SHARED } };
 
 static struct po_tuple_ *tuple_of(const po_object *object) {
@@ -16,17 +19,9 @@ static struct po_tuple_ *tuple_of(const po_object *object) {
 
 // --- Making -----------------------------------------------------------------------------------
 
-// Without items as yet, and untracked.
-static inline __attribute__((always_inline)) struct po_tuple_ *make(po_state *state, size_t n) {
-    if (PO_UNLIKELY(n > (PTRDIFF_MAX - sizeof(struct po_tuple_)) / sizeof(po_object *))) {
-        return po_fail_null(PO_NO_MEMORY);
-    }
-    struct po_tuple_ *const tuple =
-        po_make_container(state, PO_TUPLE_, sizeof(struct po_tuple_) + n * sizeof(po_object *));
-    if (PO_LIKELY(tuple != NULL)) {
-        tuple->items = n;
-    }
-    return tuple;
+// Of items that fit into the address space.
+static size_t size_of(size_t n) {
+    return sizeof(struct po_tuple_) + n * sizeof(po_object *);
 }
 
 static po_object *give_up(size_t n, po_object *const *items) {
@@ -36,27 +31,50 @@ static po_object *give_up(size_t n, po_object *const *items) {
     return NULL;
 }
 
-static inline __attribute__((always_inline)) po_object *make_of(po_state *state, size_t n,
-                                                                po_object *const *items,
-                                                                bool take) {
-    if (n == 0) {
-        return &empty.object;
-    }
-    struct po_tuple_ *const tuple = make(state, n);
-    if (PO_UNLIKELY(tuple == NULL)) {
-        return give_up(take ? n : 0, items);
-    }
+// The item at `met` is NULL.
+static __attribute__((noinline)) po_object *unmake(po_state *state, struct po_tuple_ *tuple,
+                                                   size_t met, po_object *const *items, bool take) {
+    const size_t n = tuple->items;
+    po_unmake_container(state, tuple);
+    give_up(take ? n : met, items);
+    return take ? NULL : po_fail_null(PO_WRONG_TYPE);
+}
+
+static inline __attribute__((always_inline)) po_object *fill(po_state *state,
+                                                             struct po_tuple_ *tuple, size_t n,
+                                                             po_object *const *items, bool take) {
+    tuple->items = n;
     for (size_t i = 0; i < n; i++) {
         if (PO_UNLIKELY(items[i] == NULL)) {
-            po_unmake_container(state, tuple);
-            give_up(take ? n : i, items);
-            return take ? NULL : po_fail_null(PO_WRONG_TYPE);
+            return unmake(state, tuple, i, items, take);
         }
         po_check_state(state, items[i]);
         tuple->item[i] = take ? items[i] : po_incref(items[i]);
     }
     po_track(state, tuple);
     return &tuple->object;
+}
+
+static __attribute__((noinline)) po_object *make_slowly(po_state *state, size_t n,
+                                                        po_object *const *items, bool take) {
+    if (n == 0) {
+        return &empty.object;
+    }
+    struct po_tuple_ *const tuple =
+        n <= (PTRDIFF_MAX - sizeof(struct po_tuple_)) / sizeof(po_object *)
+            ? po_make_container(state, PO_TUPLE_, size_of(n))
+            : po_fail_null(PO_NO_MEMORY);
+    return tuple != NULL ? fill(state, tuple, n, items, take) : give_up(take ? n : 0, items);
+}
+
+// Calls what is rare in its last step only, so that the usual way saves no registers.
+static inline __attribute__((always_inline)) po_object *make_of(po_state *state, size_t n,
+                                                                po_object *const *items,
+                                                                bool take) {
+    struct po_tuple_ *const tuple =
+        PO_LIKELY(n - 1 < SPARED_ITEMS) ? po_make_of_spare(state, PO_TUPLE_, size_of(n)) : NULL;
+    return PO_LIKELY(tuple != NULL) ? fill(state, tuple, n, items, take)
+                                    : make_slowly(state, n, items, take);
 }
 
 po_object *po_tuple(po_state *state, size_t n, po_object *const *items) {

@@ -685,6 +685,45 @@ TEST(objects_beyond_the_nesting_are_dead_to_weak_references) {
     end_state(state);
 }
 
+static void *end_nested_tuples(void *nothing) {
+    po_state *const state = state_off();
+    po_object *item = po_float(state, 0.5);
+    for (int i = 0; i < LINKS; i++) {
+        item = po_tuple_take(state, 1, &item);
+    }
+    po_decref(item);
+    CHECK(stats_of(state).young == 0);
+    end_state(state);
+    return nothing;
+}
+
+TEST(tuples_in_tuples_need_no_stack) {
+    on_a_small_stack(end_nested_tuples, NULL);
+}
+
+static po_object *ending;
+
+static void look_at_the_ending(po_object *weakref, po_object *data) {
+    (void)weakref, (void)data;
+    callbacks += po_tuple_size(ending) == 0;
+}
+
+TEST(a_tuple_that_ends_is_empty_for_the_callbacks_of_its_items) {
+    po_state *const state = state_off();
+    for (int first = 0; first < 2; first++) {
+        po_object *const item = po_float(state, 0.5), *const other = po_float(state, 1.5);
+        po_object *const weakref = po_weakref(state, item, look_at_the_ending, NULL);
+        ending = po_tuple(state, 2, (po_object *[]){ first ? item : other, first ? other : item });
+        po_decref(item);
+        callbacks = 0;
+        po_decref(ending);
+        CHECK(callbacks == 1);
+        po_decref(other);
+        po_decref(weakref);
+    }
+    end_state(state);
+}
+
 // What ends within each other does so in order to 50 levels where callbacks tell of it, also when no other code
 // of the program does.
 TEST(callbacks_come_in_the_order_of_ends_within_each_other) {
