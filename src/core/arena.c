@@ -2,9 +2,10 @@
 // Copyright (c) the poolmalloc authors
 
 // Arenas are kept by their number of free pools, so that the fullest one with room is found, and an
-// arena is moved, in constant time. Free pools that are resident are on one list, last freed first:
-// they are re-used from its front, but for one that the class had, and purged from its back, by amount and by
-// age.
+// arena is moved, in constant time. Free pools that are resident are on a list, last freed first: a
+// class gets the one back that it gave back last, else the least touched of the few at its front;
+// they are purged from its back, by amount and by age. Those of arenas that ask for huge pages are on
+// another list, and are re-used before them.
 
 #include "core/arena.h"
 
@@ -133,7 +134,6 @@ static void list_resident(struct pm_arenas *arenas, struct pm_pool *pool, uint32
     pm_set(&pool->owned.freed_at, now);
     pm_list_push_front(arena->thp.asks ? &arenas->warm : &arenas->resident, &pool->owned.link);
     pm_add(&arenas->resident_bytes, pool->owned.touched);
-    arenas->latest[pool->shared.class] = pool;
     arena->thp.free++;
 }
 
@@ -376,14 +376,15 @@ size_t pm_arenas_trim(void) {
     return bytes;
 }
 
-// One that the class had, whose pages it has touched already, else the least touched one of those freed last:
-// a pool that goes from class to class becomes resident as far as the neediest of them.
+// Of a list that is not empty. One that the class had, whose pages it has touched already, else the least
+// touched one of those freed last: a pool that goes from class to class becomes resident as far as the neediest
+// of them.
 static struct pm_pool *pick_resident(const struct pm_arenas *arenas, const struct pm_list *resident,
                                      pm_class class) {
-    struct pm_pool *best = arenas->latest[class];
+    struct pm_pool *const had = arenas->latest[class], *best = NULL;
     unsigned looked = 0;
-    if (best != NULL) {
-        return best;
+    if (had != NULL && pm_arena_of(had)->thp.asks == (resident == &arenas->warm)) {
+        return had;
     }
     PM_LIST_EACH(link, resident) {
         struct pm_pool *const pool = PM_LIST_ENTRY(link, struct pm_pool, owned.link);
@@ -533,6 +534,7 @@ void pm_arena_give_back(struct pm_pool *pool) {
     pm_lock(&arenas->lock);
     pm_set(&pool->shared.state, PM_POOL_FREE);
     list_resident(arenas, pool, now);
+    arenas->latest[pool->shared.class] = pool;
     if (PM_UNLIKELY(pool->inner.is_marked)) {
         pm_set(&pool->inner.is_marked, false);
         change_due(arenas, arena, arena->head.due & ~pool_bit(pool));

@@ -42,9 +42,9 @@ extern uint32_t pm_arena_users;
 
 void pm_arenas_start(void);
 
-// A free pool set up for a class, owned by `owner`, with nothing handed out: a resident one, which the
-// class had if there is such, else one of the fullest arena, else one of a new arena. NULL when there
-// is no memory.
+// A free pool set up for a class, owned by `owner`, with nothing handed out: a resident one, which is the
+// one that the class gave back last, else the least touched of PM_FIT_LOOK; else one of the fullest arena,
+// else one of a new arena. NULL when there is no memory.
 // It starts without a free list also when it was of the same class before: blocks in the order of
 // their addresses serve better than blocks in the order of their frees.
 struct pm_pool *pm_arena_take(pm_class class, struct pm_heap *owner);

@@ -36,8 +36,9 @@ static bool is_free(const struct pm_pool *pool, uintptr_t block) {
     if (!pm_link_sound(word, block, pool->shared.bits)) {
         return false;
     }
-    return list_leads_to(pool, pm_get(&pool->owned.list), block) ||
-           list_leads_to(pool, pm_get(&pool->remote.word) & PM_REMOTE_LIST_MASK, block);
+    // In this order, since the owner makes the remote list the other one.
+    return list_leads_to(pool, pm_get(&pool->remote.word) & PM_REMOTE_LIST_MASK, block) ||
+           list_leads_to(pool, pm_get(&pool->owned.list), block);
 }
 
 enum pm_verdict pm_heap_prove(const void *at, unsigned bits) {

@@ -68,7 +68,7 @@ void pm_pool_collect(struct pm_pool *pool) {
     pm_add(&pool->owned.used, -count);
 }
 
-// The same in a private heap. While the bound is 0, its own frees take the way out of line, where the
+// As detach, in a private heap. While the bound is 0, its own frees take the way out of line, where the
 // first one lists the pool. One that is telling is on the list of those told of, or about to be.
 static bool keep_full(struct pm_heap *heap, struct pm_pool *pool) {
     uint64_t remote = pm_get(&pool->remote.word);

@@ -6,6 +6,7 @@
 
 #include "core/reclaim.h"
 
+#include "base/bits.h"
 #include "core/abandoned.h"
 #include "core/arena.h"
 #include "core/heap.h"

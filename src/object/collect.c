@@ -17,8 +17,9 @@
 // the rest is cleared, and what is gone is freed.
 //
 // A run needs no memory. The lower half of gc_ is, one after the other: the index in the vector of
-// young objects, or 0 (between runs); the count of references, and PASSED; all of it then the next
-// object to visit, and the next object of the trash. An object of the trash that ends keeps its block
+// young objects, or 0 (between runs); the count of references, and PASSED; then its lower 48 bits are the
+// next object to visit, or the next object of the trash. The upper ones are the state's number, where it
+// has one: trash keeps it above the link (PO_GC_TRASH_SHIFT). An object of the trash that ends keeps its block
 // until the run has come by it (PO_GONE).
 
 #include <string.h>

@@ -98,13 +98,18 @@ static void end_waiting(po_state *state) {
     } while (state->deferred != NULL || state->late.first != NULL);
 }
 
-static void end_nested(po_state *state, struct po_container *container) {
-    state->nesting++;
-    end(state, container);
-    if (state->nesting == 1) {
+static inline void leave_nesting(po_state *state) {
+    if (PO_UNLIKELY(state->nesting == 1 &&
+                    (state->deferred != NULL || state->late.first != NULL))) {
         end_waiting(state);
     }
     state->nesting--;
+}
+
+static void end_nested(po_state *state, struct po_container *container) {
+    state->nesting++;
+    end(state, container);
+    leave_nesting(state);
 }
 
 void po_end_trash(po_state *state, struct po_container *container) {
@@ -138,14 +143,6 @@ static void free_or_spare(po_state *state, struct po_container *container, size_
     if (!po_spare_keep(state, container, spares)) {
         po_block_free(state, container, true);
     }
-}
-
-static inline void leave_nesting(po_state *state) {
-    if (PO_UNLIKELY(state->nesting == 1 &&
-                    (state->deferred != NULL || state->late.first != NULL))) {
-        end_waiting(state);
-    }
-    state->nesting--;
 }
 
 // The end of a tuple from its first `left` items on; the others were given up. Callbacks see an empty one.
@@ -230,10 +227,7 @@ static void end_weak_of_atom(po_state *state, po_object *atom) {
     }
     state->nesting++;
     po_weak_end(state, atom);
-    if (state->nesting == 1) {
-        end_waiting(state);
-    }
-    state->nesting--;
+    leave_nesting(state);
 }
 
 static __attribute__((noinline)) void end_atom(po_object *object) {

@@ -164,9 +164,10 @@ struct po_spare {
 #define PO_SPARE_MOST  64
 #define PO_SPARE_ITEMS UINT8_MAX
 
-// How many objects end within each other before others wait. As many as in CPython, so that what the program's
-// code sees, which runs as objects end, comes in the same order; without such code fewer, so that the processor
-// still knows where their calls return to.
+// How many objects end within each other before others wait. As many as in CPython, so that what a finalize, a
+// release or a callback sees comes in the same order; a state that has none of them gets by with fewer, so that
+// the processor still knows where their calls return to. A clear of the program sees the order too, but none is
+// promised to it.
 #define PO_NESTING_MAX    50
 #define PO_NESTING_UNSEEN 12
 
@@ -273,13 +274,17 @@ static inline size_t po_spare_of(size_t size) {
     return (size + 15) / 16;
 }
 
-static inline void *po_spare_take(po_state *state, size_t at) {
-    struct po_spare *const spare = PO_LIKELY(at < PO_SPARE_SIZES) ? state->spare[at] : NULL;
-    if (PO_LIKELY(spare != NULL)) {
-        state->spare[at] = spare->next;
-        state->spares[at]--;
-    }
+// Takes the first one off, which there is.
+static inline struct po_spare *po_spare_pop(po_state *state, size_t at) {
+    struct po_spare *const spare = state->spare[at];
+    state->spare[at] = spare->next;
+    state->spares[at]--;
     return spare;
+}
+
+static inline void *po_spare_take(po_state *state, size_t at) {
+    const bool has = PO_LIKELY(at < PO_SPARE_SIZES) && PO_LIKELY(state->spare[at] != NULL);
+    return has ? po_spare_pop(state, at) : NULL;
 }
 
 static inline bool po_spare_keep(po_state *state, void *block, size_t at) {
@@ -388,7 +393,8 @@ static inline void *po_make_number(po_state *state, unsigned number) {
     return spare;
 }
 
-// From now on code of the program runs as objects end: a finalize, a release, a callback.
+// From now on code of the program that is promised an order runs as objects end: a finalize, a release, a
+// callback.
 static inline void po_keep_order(po_state *state) {
     state->nesting_limit = PO_NESTING_MAX;
     state->nesting_most = state->is_watched ? 0 : PO_NESTING_MAX;
@@ -448,18 +454,17 @@ static inline void *po_make_tracked(po_state *state, unsigned number, size_t siz
     return made;
 }
 
-// The same for a type of the library, of a size that has spares; NULL where there is none or something is due,
-// and nothing has changed then.
+// The same for a type of the library, of a size that has spares, which the caller has seen to. NULL where none
+// is kept, the vector of young objects is full, or a run would be asked for, if only to be refused by the mode;
+// nothing has changed then.
 static inline void *po_make_of_spare(po_state *state, unsigned number, size_t size) {
     const size_t at = po_spare_of(size);
-    struct po_spare *const spare = state->spare[at];
-    if (PO_UNLIKELY(spare == NULL || state->count[0] >= state->config.threshold[0] ||
+    if (PO_UNLIKELY(state->spare[at] == NULL || state->count[0] >= state->config.threshold[0] ||
                     state->young_count >= state->young_room)) {
         return NULL;
     }
     state->count[0]++;
-    state->spare[at] = spare->next;
-    state->spares[at]--;
+    struct po_spare *const spare = po_spare_pop(state, at);
     po_set_head(spare, number, PO_CONTAINER | PO_FINALIZED);
     return spare;
 }
@@ -552,5 +557,7 @@ extern const struct po_slots po_none_slots, po_bool_slots, po_int_slots, po_floa
     po_str_slots, po_bytes_slots, po_tuple_slots, po_list_slots, po_dict_slots, po_weakref_slots;
 void po_int_start(void);
 void po_str_start(void);
+// po_tuple and po_tuple_take where nothing is kept; they have left the stack by then (debug.c).
+po_object *po_tuple_slow(po_state *state, size_t n, po_object *const *items, bool take);
 
 #endif

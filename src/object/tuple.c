@@ -55,11 +55,7 @@ static inline __attribute__((always_inline)) po_object *fill(po_state *state,
     return &tuple->object;
 }
 
-static __attribute__((noinline)) po_object *make_slowly(po_state *state, size_t n,
-                                                        po_object *const *items, bool take) {
-    if (n == 0) {
-        return &empty.object;
-    }
+po_object *po_tuple_slow(po_state *state, size_t n, po_object *const *items, bool take) {
     struct po_tuple_ *const tuple =
         n <= (PTRDIFF_MAX - sizeof(struct po_tuple_)) / sizeof(po_object *)
             ? po_make_container(state, PO_TUPLE_, size_of(n))
@@ -73,8 +69,10 @@ static inline __attribute__((always_inline)) po_object *make_of(po_state *state,
                                                                 bool take) {
     struct po_tuple_ *const tuple =
         PO_LIKELY(n - 1 < SPARED_ITEMS) ? po_make_of_spare(state, PO_TUPLE_, size_of(n)) : NULL;
-    return PO_LIKELY(tuple != NULL) ? fill(state, tuple, n, items, take)
-                                    : make_slowly(state, n, items, take);
+    if (PO_LIKELY(tuple != NULL)) {
+        return fill(state, tuple, n, items, take);
+    }
+    return n == 0 ? &empty.object : po_tuple_slow(state, n, items, take);
 }
 
 po_object *po_tuple(po_state *state, size_t n, po_object *const *items) {

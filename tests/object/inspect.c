@@ -657,6 +657,21 @@ static __attribute__((noinline)) po_object *leak_items(void) {
     return own;
 }
 
+static __attribute__((noinline)) po_object *leak_tuple(size_t n) {
+    static po_object *const item[8] = { PO_NONE, PO_NONE, PO_NONE, PO_NONE,
+                                        PO_NONE, PO_NONE, PO_NONE, PO_NONE };
+    po_object *const tuple = po_tuple(state, n, item);
+    CHECK(tuple != NULL);
+    return tuple;
+}
+
+static __attribute__((noinline)) po_object *leak_taken(void) {
+    po_object *item[] = { PO_NONE };
+    po_object *const tuple = po_tuple_take(state, 1, item);
+    CHECK(tuple != NULL);
+    return tuple;
+}
+
 // Blocks are used again: it is the last use that counts.
 static void leak(void) {
     start();
@@ -669,7 +684,10 @@ static void leak(void) {
     leak_there();
     leak_own();
     leak_items();
-    CHECK(po_state_free(state, 2) == 5);
+    leak_tuple(1);
+    leak_tuple(8);
+    leak_taken();
+    CHECK(po_state_free(state, 2) == 8);
 }
 
 static bool is_filled(const void *block, size_t from, size_t to) {
@@ -883,11 +901,17 @@ TEST(leaks_are_told_by_type_and_by_the_place_where_they_were_made) {
     const char *const text = run_victim("leak", "POOLOBJECT_DEBUG", "leaks");
     CHECK(says(text, "still referenced: 2 of type list, made at "), "%s", text);
     CHECK(says(text, "still referenced: 1 of type str, made at "), "%s", text);
-    CHECK(lines_of(text) == 4, "%s", text);
+    CHECK(says(text, "still referenced: 2 of type tuple, made at "), "%s", text);
+    CHECK(lines_of(text) == 6, "%s", text);
     CHECK(is_site_in(text, "list", "leak_here+", (const void *)leak_here), "%s", text);
     CHECK(is_site_in(text, "own", "leak_own+", (const void *)leak_own), "%s", text);
     CHECK(is_site_in(text, "own with items", "leak_items+", (const void *)leak_items), "%s", text);
     CHECK(is_site_in(text, "str", "leak_there+", (const void *)leak_there), "%s", text);
+    // Two places, in the order of their counts.
+    CHECK(is_site_in(text, "tuple", "leak_tuple+", (const void *)leak_tuple), "%s", text);
+    const char *const other = strstr(text, "1 of type tuple, made at ");
+    CHECK(other != NULL && is_site_in(other, "tuple", "leak_taken+", (const void *)leak_taken),
+          "%s", text);
 }
 
 TEST(without_leaks_they_are_told_by_type) {
@@ -896,7 +920,8 @@ TEST(without_leaks_they_are_told_by_type) {
     CHECK(says(text, "poolobject: still referenced: 1 of type str\n"), "%s", text);
     CHECK(says(text, "poolobject: still referenced: 1 of type own\n"), "%s", text);
     CHECK(says(text, "poolobject: still referenced: 1 of type own with items\n"), "%s", text);
-    CHECK(lines_of(text) == 4, "%s", text);
+    CHECK(says(text, "poolobject: still referenced: 3 of type tuple\n"), "%s", text);
+    CHECK(lines_of(text) == 5, "%s", text);
 }
 
 TEST(freed_objects_are_filled) {
@@ -924,7 +949,8 @@ TEST(a_word_that_is_none_is_named_and_the_others_serve) {
     text = run_victim("one", "POOLOBJECT_DEBUG", "everything");
     CHECK(says(text, "'everything' is not one of") && lines_of(text) == 1, "%s", text);
     text = run_victim("one", "POOLOBJECT_DEBUGS", "leaks");
-    CHECK(says(text, "poolobject: POOLOBJECT_DEBUGS: no such option\n") && lines_of(text) == 1, "%s", text);
+    CHECK(says(text, "poolobject: POOLOBJECT_DEBUGS: no such option\n") && lines_of(text) == 1,
+          "%s", text);
 }
 
 // --- Statistics -----------------------------------------------------------------------------------

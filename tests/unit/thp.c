@@ -274,6 +274,33 @@ TEST(pools_taken_again_end_the_delay) {
     AUDIT();
 }
 
+TEST(free_pools_of_asking_arenas_serve_before_one_that_the_class_had) {
+    struct pm_pool *const had = pools_take(80, false);
+    take_asking_arena();
+    pools_give(had);
+    pools_give(asking[0]);
+    CHECK(pools_take(80, false) == asking[0]);
+    CHECK(pools_take(80, false) == had);
+    AUDIT();
+}
+
+TEST(an_arena_that_leaves_its_huge_pages_changes_no_pool_that_a_class_had) {
+    struct pm_pool *const had = pools_take(16, true), *const other = pools_take(80, false);
+    fake_clock(NOW);
+    fill_large_heap(64, LARGE_HEAP);
+    // The rest of the arena stays untouched.
+    pools_take_many(asking, ARENA_POOLS - 2, 64, true);
+    CHECK(pm_arena_of(asking[0])->thp.asks);
+    pools_give_many(asking, EIGHTH);
+    fake_clock(NOW + PM_PURGE_DELAY_MS);
+    pools_give(other);
+    pools_give(had);
+    pm_arenas_age(NOW + PM_PURGE_DELAY_MS + 1);
+    CHECK(fake_count(FAKE_LEAVE) == 1 && pools_resident(had) && pools_resident(other));
+    CHECK(pools_take(16, false) == had);
+    AUDIT();
+}
+
 TEST(an_asking_arena_that_is_wholly_free_goes_as_a_whole) {
     take_asking_arena();
     pools_give_many(asking, ARENA_POOLS);
