@@ -18,8 +18,7 @@ struct fake {
 };
 
 static struct fake fakes[FAKE_CALL_COUNT];
-static bool clock_stopped;
-static uint32_t clock_now;
+static uint32_t clock_now = 1000000;
 static uintptr_t fake_end;
 
 void *__real_pm_os_map(void *hint, size_t size);
@@ -28,7 +27,6 @@ int __real_pm_os_unmap(void *at, size_t size);
 int __real_pm_os_purge(void *at, size_t size);
 int __real_pm_os_resize(void *at, size_t old_size, size_t new_size);
 int __real_pm_os_move(void *at, size_t old_size, void *to, size_t new_size);
-uint32_t __real_pm_os_clock(void);
 uintptr_t __real_pm_os_break(void);
 void __real_pm_os_wait(uint32_t *word, uint32_t value);
 void __real_pm_os_advise_huge_pages(void *at, size_t size, bool wanted);
@@ -89,7 +87,6 @@ void fake_hook(enum fake_call call, void (*hook)(void)) {
 }
 
 void fake_clock(uint32_t milliseconds) {
-    clock_stopped = true;
     clock_now = milliseconds;
     for (unsigned i = 0; i < PM_CLOCK_EVERY; i++) {
         pm_clock();
@@ -139,7 +136,7 @@ int __wrap_pm_os_move(void *at, size_t old_size, void *to, size_t new_size) {
 
 uint32_t __wrap_pm_os_clock(void) {
     served(FAKE_CLOCK);
-    return clock_stopped ? clock_now : __real_pm_os_clock();
+    return clock_now;
 }
 
 uintptr_t __wrap_pm_os_break(void) {
@@ -164,9 +161,7 @@ void __wrap_pm_os_leave_huge_pages(void *at, size_t size) {
     }
 }
 
-static struct {
-    const char *path, *text;
-} files[16];
+static struct { const char *path, *text; } files[16];
 static unsigned file_count;
 
 void fake_file(const char *path, const char *text) {
