@@ -91,8 +91,9 @@ static void find_enclosing(void) {
 
 static bool is_maker(void *frame) {
     static const void *const makers[] = {
-        po_int_new_, po_float, po_str,  po_str_intern, po_bytes,     po_tuple,   po_tuple_take,
-        po_list,     po_dict,  po_repr, po_new,        po_new_items, po_weakref, po_tuple_slow,
+        po_int_new_, po_float,      po_str,     po_str_intern, po_bytes,
+        po_tuple,    po_tuple_take, po_list,    po_dict,       po_repr,
+        po_new,      po_new_items,  po_weakref, po_tuple_slow, po_make_word_slow,
     };
     const void *const function = enclosing != NULL ? enclosing((char *)frame - 1) : NULL;
     for (size_t i = 0; i < sizeof makers / sizeof makers[0]; i++) {

@@ -26,12 +26,9 @@ enum {
 };
 
 po_object *po_float(po_state *state, double value) {
-    struct po_float_ *const made = po_make_number(state, PO_FLOAT_);
-    if (PO_UNLIKELY(made == NULL)) {
-        return NULL;
-    }
-    made->value = value;
-    return &made->object;
+    uint64_t word;
+    memcpy(&word, &value, sizeof word);
+    return po_make_word(state, PO_FLOAT_, word);
 }
 
 // --- Equal numbers ----------------------------------------------------------------------------

@@ -18,12 +18,7 @@ void po_int_start(void) {
 }
 
 po_object *po_int_new_(po_state *state, int64_t value) {
-    struct po_int_ *const made = po_make_number(state, PO_INT_);
-    if (PO_UNLIKELY(made == NULL)) {
-        return NULL;
-    }
-    made->value = value;
-    return &made->object;
+    return po_make_word(state, PO_INT_, (uint64_t)value);
 }
 
 static int equal(po_object *self, po_object *other) {

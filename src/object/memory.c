@@ -196,6 +196,15 @@ void *po_block_slow(po_state *state, size_t size, bool container) {
     return block;
 }
 
+po_object *po_make_word_slow(po_state *state, unsigned number, uint64_t word) {
+    struct po_word *const made = po_make(state, number, sizeof *made);
+    if (PO_UNLIKELY(made == NULL)) {
+        return NULL;
+    }
+    made->word = word;
+    return &made->object;
+}
+
 void po_block_free_slow(po_state *state, void *block, bool container) {
     if (PO_UNLIKELY(state->is_watched)) {
         put_in_debug(block);

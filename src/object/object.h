@@ -383,14 +383,23 @@ static inline void *po_make(po_state *state, unsigned number, size_t size) {
     return po_make_with(state, number, size, state->atom_flags);
 }
 
-// The same for a number, of 16 bytes.
-static inline void *po_make_number(po_state *state, unsigned number) {
-    void *const spare = po_spare_take(state, po_spare_of(16));
-    if (PO_UNLIKELY(spare == NULL)) {
-        return po_make(state, number, 16);
+// What all objects of 16 bytes are: a head and one word.
+struct po_word {
+    po_object object;
+    uint64_t word;
+};
+
+// Such an object, new. Calls what is rare as its last step, so that the usual way saves no registers; the maker
+// has left the stack by then (debug.c).
+po_object *po_make_word_slow(po_state *state, unsigned number, uint64_t word);
+static inline po_object *po_make_word(po_state *state, unsigned number, uint64_t word) {
+    struct po_word *const made = (struct po_word *)po_spare_take(state, po_spare_of(sizeof *made));
+    if (PO_UNLIKELY(made == NULL)) {
+        return po_make_word_slow(state, number, word);
     }
-    po_set_head(spare, number, state->atom_flags);
-    return spare;
+    po_set_head(made, number, state->atom_flags);
+    made->word = word;
+    return &made->object;
 }
 
 // From now on code of the program that is promised an order runs as objects end: a finalize, a release, a

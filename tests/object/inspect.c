@@ -672,6 +672,18 @@ static __attribute__((noinline)) po_object *leak_taken(void) {
     return tuple;
 }
 
+static __attribute__((noinline)) po_object *leak_int(void) {
+    po_object *const number = po_int(state, 123456);
+    CHECK(number != NULL);
+    return number;
+}
+
+static __attribute__((noinline)) po_object *leak_float(void) {
+    po_object *const number = po_float(state, 0.5);
+    CHECK(number != NULL);
+    return number;
+}
+
 // Blocks are used again: it is the last use that counts.
 static void leak(void) {
     start();
@@ -687,7 +699,9 @@ static void leak(void) {
     leak_tuple(1);
     leak_tuple(8);
     leak_taken();
-    CHECK(po_state_free(state, 2) == 8);
+    leak_int();
+    leak_float();
+    CHECK(po_state_free(state, 2) == 10);
 }
 
 static bool is_filled(const void *block, size_t from, size_t to) {
@@ -902,11 +916,13 @@ TEST(leaks_are_told_by_type_and_by_the_place_where_they_were_made) {
     CHECK(says(text, "still referenced: 2 of type list, made at "), "%s", text);
     CHECK(says(text, "still referenced: 1 of type str, made at "), "%s", text);
     CHECK(says(text, "still referenced: 2 of type tuple, made at "), "%s", text);
-    CHECK(lines_of(text) == 6, "%s", text);
+    CHECK(lines_of(text) == 8, "%s", text);
     CHECK(is_site_in(text, "list", "leak_here+", (const void *)leak_here), "%s", text);
     CHECK(is_site_in(text, "own", "leak_own+", (const void *)leak_own), "%s", text);
     CHECK(is_site_in(text, "own with items", "leak_items+", (const void *)leak_items), "%s", text);
     CHECK(is_site_in(text, "str", "leak_there+", (const void *)leak_there), "%s", text);
+    CHECK(is_site_in(text, "int", "leak_int+", (const void *)leak_int), "%s", text);
+    CHECK(is_site_in(text, "float", "leak_float+", (const void *)leak_float), "%s", text);
     // Two places, in the order of their counts.
     CHECK(is_site_in(text, "tuple", "leak_tuple+", (const void *)leak_tuple), "%s", text);
     const char *const other = strstr(text, "1 of type tuple, made at ");
@@ -921,7 +937,9 @@ TEST(without_leaks_they_are_told_by_type) {
     CHECK(says(text, "poolobject: still referenced: 1 of type own\n"), "%s", text);
     CHECK(says(text, "poolobject: still referenced: 1 of type own with items\n"), "%s", text);
     CHECK(says(text, "poolobject: still referenced: 3 of type tuple\n"), "%s", text);
-    CHECK(lines_of(text) == 5, "%s", text);
+    CHECK(says(text, "poolobject: still referenced: 1 of type int\n"), "%s", text);
+    CHECK(says(text, "poolobject: still referenced: 1 of type float\n"), "%s", text);
+    CHECK(lines_of(text) == 7, "%s", text);
 }
 
 TEST(freed_objects_are_filled) {
