@@ -370,8 +370,9 @@ static inline void po_set_head(void *object, unsigned number, unsigned flags) {
 }
 
 // A block with an object's head, new.
-static inline void *po_make_with(po_state *state, unsigned number, size_t size, unsigned flags) {
-    void *const made = po_block(state, size, flags & PO_CONTAINER);
+static inline void *po_make_with(po_state *state, unsigned number, size_t size, unsigned flags,
+                                 bool container) {
+    void *const made = po_block(state, size, container);
     if (PO_LIKELY(made != NULL)) {
         po_set_head(made, number, flags);
     }
@@ -380,7 +381,7 @@ static inline void *po_make_with(po_state *state, unsigned number, size_t size, 
 
 // An object of a type that is no container, all of it but the head undefined, new.
 static inline void *po_make(po_state *state, unsigned number, size_t size) {
-    return po_make_with(state, number, size, state->atom_flags);
+    return po_make_with(state, number, size, state->atom_flags, false);
 }
 
 // What all objects of 16 bytes are: a head and one word.
@@ -435,7 +436,8 @@ static inline bool po_gc_step(po_state *state) {
 static inline void *po_make_bare(po_state *state, unsigned number, size_t size) {
     struct po_container *const made = (struct po_container *)po_make_with(
         state, number, size,
-        PO_UNTRACKED | PO_CONTAINER | (po_slots[number]->finalize == NULL ? PO_FINALIZED : 0));
+        PO_UNTRACKED | PO_CONTAINER | (po_slots[number]->finalize == NULL ? PO_FINALIZED : 0),
+        true);
     if (PO_LIKELY(made != NULL)) {
         made->gc_ = po_gc_word(state, 0);
     }
@@ -456,7 +458,7 @@ static inline void *po_make_tracked(po_state *state, unsigned number, size_t siz
         po_set_head(spare, number, flags);
         return spare;
     }
-    void *const made = po_make_with(state, number, size, flags);
+    void *const made = po_make_with(state, number, size, flags, true);
     if (PO_UNLIKELY(made == NULL)) {
         po_gc_freed(state);
     }

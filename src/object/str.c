@@ -55,6 +55,17 @@ static inline bool few_are_ascii(const byte *at, size_t n) {
     return n == 0 || ((at[0] | at[n / 2] | at[n - 1]) & 0x80) == 0;
 }
 
+// Most texts are keys of up to 16 bytes: two words, which overlap, instead of a call.
+static inline void copy(char *to, const byte *from, size_t n) {
+    if (PO_LIKELY(n - 8 <= 8)) {
+        const uint64_t first = load8(from), last = load8(from + n - 8);
+        memcpy(to, &first, sizeof first);
+        memcpy(to + n - 8, &last, sizeof last);
+    } else {
+        memcpy(to, from, n);
+    }
+}
+
 // The last word overlaps the one before.
 static inline bool is_ascii(const byte *at, size_t n) {
     if (n < 8) {
@@ -139,7 +150,7 @@ po_object *po_str(po_state *state, const char *utf8, size_t n) {
     made->hash = 0;
     made->size = (uint32_t)n;
     made->length = length;
-    memcpy(made->data, utf8, n);
+    copy(made->data, bytes, n);
     made->data[n] = 0;
     return &made->object;
 }
