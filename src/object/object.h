@@ -127,31 +127,23 @@ static inline unsigned po_type_number(po_type *type) {
 // Fills in what needs it before anything is used. Idempotent.
 void po_start(void);
 
-// Weak references of a state, by target (weakref.c): open addressing; an entry is the first of a chain.
+// Callbacks of weak references that are to be called, in this order (weakref.c).
 struct po_weakref;
 struct po_weak_calls {
     struct po_weakref *first, **end;
 };
-struct po_weak_table {
-    struct po_weakref **entry;
+
+// What a state finds by a hash (table.c): texts that are one object each (intern.c), and chains of weak references
+// by their target (weakref.c). References from there are not counted.
+struct po_table {
+    void **entry;
     size_t used, room; // room: 0 or a power of two
 };
 
-// Texts of a state that are one object each (intern.c); the references are not counted.
-struct po_intern_table {
-    struct po_str_ **entry;
-    size_t used, room;
+struct po_table_kind {
+    uint64_t (*hash)(const void *entry);
+    size_t room_least; // a power of two
 };
-
-// Places for such a table: as many as it has, or fewer where less than one of eight is in use.
-static inline size_t po_room_that_fits(size_t used, size_t room, size_t least) {
-    if (used < room / 8) {
-        while (room > least && used < room / 4) {
-            room /= 2;
-        }
-    }
-    return room;
-}
 
 // A block of an object that has ended, kept for the next one of its size; of type 0.
 struct po_spare {
@@ -210,8 +202,7 @@ struct po_state {
     unsigned nesting;              // count.c: objects that are being ended within each other
     unsigned nesting_limit;        // PO_NESTING_UNSEEN, or PO_NESTING_MAX from po_keep_order on
     unsigned nesting_most;         // to which they may do so in the short way: as many, or none
-    struct po_weak_table weak;
-    struct po_intern_table interned;
+    struct po_table weak, interned;
 };
 
 // --- memory.c: blocks -------------------------------------------------------------------------
@@ -537,6 +528,53 @@ void po_weak_call(const struct po_weak_calls *calls);
 void po_weak_fit(po_state *state);
 // A weak reference that is trash: dies without a callback.
 void po_weak_die(po_state *state, po_object *weakref);
+
+// --- table.c ------------------------------------------------------------------------------------
+
+// Where a search begins that is not over before an empty place, and how it goes on. The table has room.
+static inline size_t po_table_home(const struct po_table *table, uint64_t hash) {
+    return hash & (table->room - 1);
+}
+static inline size_t po_table_next(const struct po_table *table, size_t at) {
+    return (at + 1) & (table->room - 1);
+}
+
+// Room for one more; false without memory, and nothing has changed then.
+bool po_table_grow(po_state *state, struct po_table *table, const struct po_table_kind *kind);
+static inline bool po_table_reserve(po_state *state, struct po_table *table,
+                                    const struct po_table_kind *kind) {
+    return PO_LIKELY(2 * (table->used + 1) <= table->room) || po_table_grow(state, table, kind);
+}
+
+// One more, for which there is room.
+static inline void po_table_insert(struct po_table *table, const struct po_table_kind *kind,
+                                   void *entry) {
+    size_t at = po_table_home(table, kind->hash(entry));
+    while (table->entry[at] != NULL) {
+        at = po_table_next(table, at);
+    }
+    table->entry[at] = entry;
+    table->used++;
+}
+
+// Entries behind it that would not be found any more move up.
+static inline void po_table_remove(struct po_table *table, const struct po_table_kind *kind,
+                                   size_t at) {
+    const size_t mask = table->room - 1;
+    size_t next = po_table_next(table, at);
+    for (void *entry; (entry = table->entry[next]) != NULL; next = po_table_next(table, next)) {
+        const size_t home = po_table_home(table, kind->hash(entry));
+        if (((next - home) & mask) >= ((next - at) & mask)) {
+            table->entry[at] = entry;
+            at = next;
+        }
+    }
+    table->entry[at] = NULL;
+    table->used--;
+}
+
+// After many have left: less room, where there is memory for it.
+void po_table_fit(po_state *state, struct po_table *table, const struct po_table_kind *kind);
 
 // --- intern.c -----------------------------------------------------------------------------------
 

@@ -19,86 +19,40 @@ struct po_weakref {
     po_object *data;
 };
 
-enum { ROOM_MIN = 8 };
-
 static bool is_dead_or_dying(const po_object *target) {
     return target == NULL || target->count_ == 0 ||
            ((target->flags_ & PO_CONTAINER) && (target->flags_ & (PO_ENDING | PO_GONE)));
 }
 
-// --- The table: linear probing, never more than half full -----------------------------------------
+// --- The table --------------------------------------------------------------------------------------
 
-static size_t home_of(const struct po_weak_table *table, const po_object *target) {
-    return po_hash_word((uintptr_t)target) & (table->room - 1);
+static uint64_t hash_of(const po_object *target) {
+    return po_hash_word((uintptr_t)target);
 }
 
-// The place of a target's chain, or the empty one where it would be. There is one.
-static size_t find(const struct po_weak_table *table, const po_object *target) {
-    size_t at = home_of(table, target);
-    while (table->entry[at] != NULL && table->entry[at]->target != target) {
-        at = (at + 1) & (table->room - 1);
+static uint64_t hash_of_chain(const void *entry) {
+    return hash_of(((const struct po_weakref *)entry)->target);
+}
+
+static const struct po_table_kind weak = { .hash = hash_of_chain, .room_least = 8 };
+
+// The place of the chain of a target that has one.
+static size_t find(const struct po_table *table, const po_object *target) {
+    size_t at = po_table_home(table, hash_of(target));
+    while (((const struct po_weakref *)table->entry[at])->target != target) {
+        at = po_table_next(table, at);
     }
     return at;
 }
 
-// False without memory, and the table is as it was.
-static bool resize(po_state *state, size_t room) {
-    struct po_weak_table *const table = &state->weak;
-    const struct po_weak_table other = {
-        .entry = po_buffer_resize(state, NULL, room * sizeof *other.entry),
-        .used = table->used,
-        .room = room,
-    };
-    if (other.entry == NULL) {
-        return false;
-    }
-    memset(other.entry, 0, room * sizeof *other.entry);
-    for (size_t i = 0; i < table->room; i++) {
-        if (table->entry[i] != NULL) {
-            other.entry[find(&other, table->entry[i]->target)] = table->entry[i];
-        }
-    }
-    po_buffer_free(state, table->entry);
-    *table = other;
-    return true;
-}
-
-static bool reserve(po_state *state) {
-    const struct po_weak_table *const table = &state->weak;
-    return 2 * (table->used + 1) <= table->room ||
-           resize(state, table->room != 0 ? 2 * table->room : ROOM_MIN);
-}
-
 void po_weak_fit(po_state *state) {
-    const size_t room = po_room_that_fits(state->weak.used, state->weak.room, ROOM_MIN);
-    if (room != state->weak.room) {
-        resize(state, room);
-    }
-}
-
-// Empties a place; entries after it move up where they may, so that no probe ends too early.
-static void empty(struct po_weak_table *table, size_t at) {
-    const size_t mask = table->room - 1;
-    size_t next = at;
-    table->used--;
-    for (;;) {
-        next = (next + 1) & mask;
-        if (table->entry[next] == NULL) {
-            break;
-        }
-        const size_t home = home_of(table, table->entry[next]->target);
-        if (((next - home) & mask) >= ((next - at) & mask)) {
-            table->entry[at] = table->entry[next];
-            at = next;
-        }
-    }
-    table->entry[at] = NULL;
+    po_table_fit(state, &state->weak, &weak);
 }
 
 static struct po_weakref *take_chain(po_state *state, po_object *target) {
     const size_t at = find(&state->weak, target);
     struct po_weakref *const chain = state->weak.entry[at];
-    empty(&state->weak, at);
+    po_table_remove(&state->weak, &weak, at);
     target->flags_ &= (uint16_t)~PO_HAS_WEAK;
     return chain;
 }
@@ -113,14 +67,16 @@ static void leave(po_state *state, struct po_weakref *weakref) {
         return;
     }
     const size_t at = find(&state->weak, target);
-    struct po_weakref **place = &state->weak.entry[at];
-    if (*place == weakref && weakref->next == NULL) {
-        take_chain(state, target);
-    } else {
-        while (*place != weakref) {
-            place = &(*place)->next;
+    struct po_weakref *before = state->weak.entry[at];
+    if (before != weakref) {
+        while (before->next != weakref) {
+            before = before->next;
         }
-        *place = weakref->next;
+        before->next = weakref->next;
+    } else if (weakref->next != NULL) {
+        state->weak.entry[at] = weakref->next;
+    } else {
+        take_chain(state, target);
     }
     weakref->target = NULL;
     weakref->next = NULL;
@@ -200,21 +156,24 @@ static struct po_weakref *shared_one(const po_state *state, const po_object *tar
     return weakref->callback == NULL && weakref->object.count_ != 0 ? weakref : NULL;
 }
 
+// Callbacks are called from the latest to the first; one without is last. The table has room.
 static void join(po_state *state, struct po_weakref *weakref, po_object *target) {
-    const size_t at = find(&state->weak, target);
-    struct po_weakref **place = &state->weak.entry[at];
-    if (*place == NULL) {
-        state->weak.used++;
+    if (!(target->flags_ & PO_HAS_WEAK)) {
         target->flags_ |= PO_HAS_WEAK;
+        po_table_insert(&state->weak, &weak, weakref);
+        return;
     }
-    // Callbacks are called from the latest to the first; one without is last.
-    if (weakref->callback == NULL) {
-        while (*place != NULL) {
-            place = &(*place)->next;
-        }
+    const size_t at = find(&state->weak, target);
+    struct po_weakref *last = state->weak.entry[at];
+    if (weakref->callback != NULL) {
+        weakref->next = last;
+        state->weak.entry[at] = weakref;
+        return;
     }
-    weakref->next = *place;
-    *place = weakref;
+    while (last->next != NULL) {
+        last = last->next;
+    }
+    last->next = weakref;
 }
 
 po_object *po_weakref(po_state *state, po_object *target, po_weak_callback callback,
@@ -246,7 +205,7 @@ po_object *po_weakref(po_state *state, po_object *target, po_weak_callback callb
         po_keep_order(state);
     }
     if (!po_is_immortal(target)) {
-        if (!reserve(state)) {
+        if (!po_table_reserve(state, &state->weak, &weak)) {
             po_clear(&weakref->data);
             po_unmake_container(state, weakref);
             return NULL;
