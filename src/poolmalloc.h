@@ -109,7 +109,7 @@ int pm_malloc_info(int options, FILE *to);
  * ENOMEM where it would need more memory and has interrupted this library. */
 typedef struct pm_heap pm_heap;
 
-/* A heap without blocks, which takes less than 64 KiB of memory; `context` is the program's own.
+/* A heap without blocks, which takes less than 4 KiB of memory; `context` is the program's own.
  * NULL and ENOMEM without memory. */
 pm_heap *pm_heap_new(void *context);
 
@@ -171,7 +171,8 @@ size_t pm_heap_bytes(const pm_heap *heap);
 int pm_heap_trim(pm_heap *heap);
 
 /* Ends the heap and frees all its blocks, without a look at any: a step for each pool and each large
- * block. NULL does nothing. Not inside of a signal handler that has interrupted this library: there it
+ * block. The handle is of no use then: until pm_heap_new returns the same address again, a use of it ends
+ * the program with a line that says so. NULL does nothing. Not inside of a signal handler that has interrupted this library: there it
  * does nothing. */
 void pm_heap_destroy(pm_heap *heap);
 

@@ -96,7 +96,7 @@ enum po_code {
     PO_TOO_DEEP,     /* objects in objects, more than PO_DEPTH_MAX levels */
     PO_CHANGED,      /* a callback changed what the function was working on */
     PO_BAD_TYPE,     /* a type's description can't be right */
-    PO_BUSY,         /* not from within a callback of the collector, or of po_state_free */
+    PO_BUSY,         /* not while objects end or are collected: from a finalizer, a release or a callback */
     PO_CODE_COUNT
 };
 
@@ -386,7 +386,7 @@ struct po_bytes_ {
     char data[];
 };
 
-/* A text of n bytes of UTF-8 (without surrogates, at most 4 GiB), new; the empty one and those of one
+/* A text of n bytes of UTF-8 (without surrogates, fewer than 4 GiB), new; the empty one and those of one
  * byte are shared. */
 po_object *po_str(po_state *state, const char *utf8, size_t n);
 

@@ -55,7 +55,7 @@ static const struct row rows[] = {
     { "PURGE", NULL, "calls|background",
       "free memory goes back in calls of malloc and free, or in a thread of this library's", CHOICE,
       offsetof(struct pm_options, purge) },
-    { "PURGE", "delay", "MILLISECONDS", "how long it stays at most", DELAY,
+    { "PURGE", "delay", "MILLISECONDS", "how long it stays at most; 1000 by default", DELAY,
       offsetof(struct pm_options, purge_delay) },
     { "PURGE", "keep", "SIZE", "how much of it stays so long, instead of a share of what is in use",
       SIZE, offsetof(struct pm_options, purge_keep) },
@@ -171,7 +171,7 @@ static void complain(struct word variable, struct word word, const char *why) {
     quote(variable, name, sizeof name);
     quote(word, text, sizeof text);
     const size_t end = pm_format(line, sizeof line,
-                                 "poolmalloc: " PREFIX "%s: %s '%s', using the default (" PREFIX
+                                 "poolmalloc: " PREFIX "%s: %s '%s', ignored (" PREFIX
                                  "HELP=1 prints the options)\n",
                                  name, why, text);
     pm_os_write(2, line, end);

@@ -546,10 +546,12 @@ struct pm_heap *pm_heap_begin_private(void *context) {
         pm_list_remove(&heap->idle);
     } else {
         heap = pm_meta_alloc(sizeof *heap, PM_LINE_BYTES);
+        if (heap != NULL) {
+            init_heap(heap);
+            heap->is_private = true;
+        }
     }
     if (heap != NULL) {
-        init_heap(heap);
-        heap->is_private = true;
         heap->context = context;
         pm_list_push_back(&pm_heaps.private_heaps, &heap->every);
     }
@@ -604,8 +606,9 @@ void pm_heap_end_private(struct pm_heap *heap) {
     pm_unlock(&heap->lock);
     pm_lock(&pm_heaps.lock);
     pm_list_remove(&heap->every);
-    // As a new one.
+    // Nothing is left of it but that it has no pools, so that who uses it further is told so.
     memset(heap, 0, sizeof *heap);
+    init_heap(heap);
     heap->is_private = true;
     pm_list_push_front(&pm_heaps.private_idle, &heap->idle);
     pm_unlock(&pm_heaps.lock);

@@ -24,6 +24,8 @@ static const char *const texts[PM_VERDICT_COUNT] = {
     [PM_STRAY] = "stray address: in nobody's heap (stack, static or mapped memory, or wild)",
     [PM_NOT_A_POINTER] = "not a pointer: no program has memory here",
     [PM_ANOTHER_HEAPS] = "a block of another heap than the one that was named",
+    [PM_NO_PRIVATE_HEAPS] = "a block of no private heap",
+    [PM_ENDED_HEAP] = "a heap that has been destroyed",
     [PM_LIST_OVERWRITTEN] = "free list overwritten: the program wrote to this block after its free",
 };
 

@@ -16,6 +16,8 @@ enum pm_verdict {
     PM_STRAY,            // in nobody's heap
     PM_NOT_A_POINTER,    // no address that a program can have
     PM_ANOTHER_HEAPS,    // a block in use, but not of the private heap that was named
+    PM_NO_PRIVATE_HEAPS, // a block in use, but of a thread's heap, where private ones are meant
+    PM_ENDED_HEAP,       // of a private heap that was destroyed, and is none again yet
     PM_LIST_OVERWRITTEN, // the block is free and its link is damaged
     PM_VERDICT_COUNT
 };

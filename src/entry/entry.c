@@ -8,7 +8,6 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -192,7 +191,7 @@ static PM_NOINLINE void free_deferred(void) {
 void pm_entry_settle(void) {
     for (unsigned i = 0; i < PM_SETTLE_YIELDS && __atomic_load_n(&draining, __ATOMIC_ACQUIRE) != 0;
          i++) {
-        sched_yield();
+        pm_os_yield();
     }
 }
 

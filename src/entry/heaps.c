@@ -34,12 +34,20 @@ PM_INLINE void *fast_malloc(struct pm_heap *heap, size_t n) {
     return pop(heap, pm_lane_of(n), PM_SMALL_POOL_BITS);
 }
 
+// The fast paths find nothing in a heap that has ended; the others look first.
+static void expect_live(const struct pm_heap *heap, const char *function) {
+    if (PM_UNLIKELY(pm_heap_is_ended(heap))) {
+        pm_misuse(function, heap, PM_ENDED_HEAP);
+    }
+}
+
 static void *out_of_memory(void) {
     errno = ENOMEM;
     return NULL;
 }
 
 static void *allocate(struct pm_heap *heap, size_t n, bool zero) {
+    expect_live(heap, "pm_heap_malloc");
     if (PM_UNLIKELY(n > PTRDIFF_MAX) || PM_UNLIKELY(!pm_entry_begin())) {
         return out_of_memory();
     }
@@ -62,6 +70,7 @@ static PM_NOINLINE void *malloc_miss(struct pm_heap *heap, size_t n) {
 static void release(struct pm_heap *heap, const char *function, void *at) {
     enum pm_verdict verdict;
     size_t size;
+    expect_live(heap, function);
     if (PM_LIKELY(pm_entry_begin())) {
         verdict = pm_private_free(heap, at);
         pm_entry_end();
@@ -140,7 +149,7 @@ static PM_NOINLINE void free_any_miss(void *at) {
     } else if (at != NULL) {
         size_t size;
         const enum pm_verdict verdict = pm_private_prove(NULL, at, &size);
-        pm_misuse("pm_heap_free_any", at, verdict == PM_DONE ? PM_ANOTHER_HEAPS : verdict);
+        pm_misuse("pm_heap_free_any", at, verdict == PM_DONE ? PM_NO_PRIVATE_HEAPS : verdict);
     }
 }
 
@@ -184,6 +193,7 @@ PM_EXPORT void *pm_heap_aligned_alloc(struct pm_heap *heap, size_t align, size_t
         errno = EINVAL;
         return NULL;
     }
+    expect_live(heap, "pm_heap_malloc");
     if (__builtin_add_overflow(n, align, &sum) || sum > PTRDIFF_MAX || !pm_entry_begin()) {
         return out_of_memory();
     }
@@ -205,6 +215,7 @@ static size_t pool_size(struct pm_heap *heap, const void *at) {
 
 static void *reallocate(struct pm_heap *heap, void *block, size_t n) {
     enum pm_verdict verdict;
+    expect_live(heap, "pm_heap_realloc");
     if (PM_UNLIKELY(n > PTRDIFF_MAX) || PM_UNLIKELY(!pm_entry_begin())) {
         return out_of_memory();
     }
@@ -266,6 +277,7 @@ static void settle(void *nothing) {
 
 PM_EXPORT int pm_heap_walk(struct pm_heap *heap, int (*visit)(void *block, size_t size, void *arg),
                            void *arg) {
+    expect_live(heap, "pm_heap_walk");
     pm_entry_give(settle, NULL);
     return pm_private_walk(heap, visit, arg);
 }
@@ -290,6 +302,7 @@ static void trim(void *argument) {
 
 PM_EXPORT int pm_heap_trim(struct pm_heap *heap) {
     struct trim done = { .heap = heap };
+    expect_live(heap, "pm_heap_trim");
     return pm_entry_give(trim, &done) && done.bytes != 0;
 }
 
@@ -300,6 +313,7 @@ static void destroy(void *heap) {
 
 PM_EXPORT void pm_heap_destroy(struct pm_heap *heap) {
     if (heap != NULL) {
+        expect_live(heap, "pm_heap_destroy");
         pm_entry_give(destroy, heap);
     }
 }

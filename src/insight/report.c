@@ -17,8 +17,8 @@
 // Grows when a key changes its meaning or goes.
 #define JSON_VERSION 1
 
-// Programs close stderr, and their own files take its number: the report has a descriptor of its
-// own, made at start.
+// Programs close stderr, and their own files take its number: the report, or why it can't be
+// written, has a descriptor of its own, made at start.
 static int stderr_copy = -1;
 static struct pm_file_id stderr_id;
 
@@ -252,7 +252,7 @@ int pm_report_write(int fd, enum pm_stats_format format) {
 }
 
 void pm_report_attach(void) {
-    if (pm_options.stats && pm_options.stats_file[0] == '\0') {
+    if (pm_options.stats) {
         stderr_copy = pm_os_duplicate(2);
         pm_os_file_id(stderr_copy, &stderr_id);
     }
@@ -270,6 +270,15 @@ static void expand_name(char *to, size_t size, const char *name) {
         }
     }
     to[length] = '\0';
+}
+
+// The copy of stderr, or -1: a program that closes all descriptors may have given the number to a file of its own.
+static int own_stderr(void) {
+    struct pm_file_id id;
+    return pm_os_file_id(stderr_copy, &id) && id.device == stderr_id.device &&
+                   id.number == stderr_id.number
+               ? stderr_copy
+               : -1;
 }
 
 static void write_file(void) {
@@ -292,7 +301,7 @@ static void write_file(void) {
                       : error == -ENOTDIR ? "what should be a folder is a file"
                       : error == -EROFS   ? "the file system is read-only"
                                           : "see errno(3)");
-        pm_os_write(2, line, length);
+        pm_os_write(own_stderr(), line, length);
     }
 }
 
@@ -302,12 +311,7 @@ void pm_report_at_exit(void) {
     }
     if (pm_options.stats_file[0] != '\0') {
         write_file();
-    } else {
-        // A program that closes all descriptors may have given the number to a file of its own.
-        struct pm_file_id id;
-        if (pm_os_file_id(stderr_copy, &id) && id.device == stderr_id.device &&
-            id.number == stderr_id.number) {
-            pm_report_write(stderr_copy, pm_options.stats_format);
-        }
+    } else if (own_stderr() >= 0) {
+        pm_report_write(stderr_copy, pm_options.stats_format);
     }
 }

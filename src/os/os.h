@@ -56,6 +56,9 @@ int pm_os_move(void *at, size_t old_size, void *to, size_t new_size);
 // Milliseconds of a clock that never goes back; wraps after 49 days.
 uint32_t pm_os_clock(void);
 
+// Lets other threads run.
+void pm_os_yield(void);
+
 // Sleeps, perhaps shorter.
 void pm_os_sleep(uint32_t milliseconds);
 

@@ -136,6 +136,10 @@ uint32_t pm_os_clock(void) {
     return (uint32_t)((uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000);
 }
 
+void pm_os_yield(void) {
+    call(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
+}
+
 void pm_os_sleep(uint32_t milliseconds) {
     const struct timespec time = { .tv_sec = milliseconds / 1000,
                                    .tv_nsec = (long)(milliseconds % 1000) * 1000000 };

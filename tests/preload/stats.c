@@ -85,7 +85,8 @@ static const char check_json[] =
     "    row = next(c for c in d['classes'] if c['size'] >= size)\n"
     "    assert count <= row['in_use'] <= count * 1.2, row\n"
     "    assert row['pools'] >= 1 and row['available'] >= 0, row\n"
-    "    assert all(c['pinned'] <= c['available'] * c['size'] for c in d['classes']), d['classes']\n"
+    "    assert all(c['pinned'] <= c['available'] * c['size'] for c in d['classes']), "
+    "d['classes']\n"
     "    assert all(c['sparse'] <= c['pools'] for c in d['classes']), d['classes']\n"
     "    assert d['pinned'] == sum(c['pinned'] for c in d['classes']), d['pinned']\n"
     "    assert d['pinned'] <= d['balance']['blocks_free'], d\n"
@@ -173,13 +174,15 @@ Test(stats, unwritable_file_is_told_and_harmless, .timeout = PRELOAD_TEST_SECOND
         { "/", "it is a folder" },
         { "/dev/null/stats", "what should be a folder is a file" },
     };
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+    // The second closes stderr as it ends, as many programs do.
+    static const char *const cases[] = { "stats_end", "stats_close_stderr" };
+    for (size_t i = 0; i < 2 * sizeof files / sizeof *files; i++) {
+        const char *const *const file = files[i / 2];
         char option[64];
-        snprintf(option, sizeof option, "POOLMALLOC_STATS=file=%s", files[i][0]);
-        struct spawned spawned = run_with("stats_end", NULL, option);
+        snprintf(option, sizeof option, "POOLMALLOC_STATS=file=%s", file[0]);
+        struct spawned spawned = run_with(cases[i % 2], NULL, option);
         cr_assert(spawned.exit_code == 0, "%s: %s", spawn_outcome(&spawned), spawned.err);
-        cr_assert(says(spawned.err, files[i][0]) && says(spawned.err, files[i][1]), "%s",
-                  spawned.err);
+        cr_assert(says(spawned.err, file[0]) && says(spawned.err, file[1]), "%s", spawned.err);
         spawn_drop(&spawned);
     }
 }

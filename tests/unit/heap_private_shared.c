@@ -804,6 +804,8 @@ MISTAKE(a_realloc_of_another_heaps_block, "pm_heap_realloc(",
         (void)!pm_heap_realloc(mine, unit_take(100), 1000))
 MISTAKE(a_realloc_to_nothing_of_another_heaps_block, "pm_heap_realloc(",
         (void)!pm_heap_realloc(mine, unit_take(100), 0))
+MISTAKE(a_threads_block_as_one_of_any_private_heap, "): a block of no private heap; class of 112",
+        pm_heap_free_any(unit_take(100)))
 MISTAKE(an_address_inside_a_block_of_any_heap, "pm_heap_free_any(",
         pm_heap_free_any(take(mine, 100) + 16))
 MISTAKE(an_address_inside_a_block, "an address inside a block", free_mine(take(mine, 100) + 16))
@@ -812,6 +814,34 @@ MISTAKE(an_address_that_was_never_handed_out, "never handed out",
         free_mine(take(mine, 100) + 112 * 500))
 MISTAKE(a_local_array, "stray address", char local[64]; memset(local, 0, sizeof local);
         free_mine(local))
+
+// Ends `mine` after some use, so that the library has more of it than its place.
+static struct pm_heap *ended(void) {
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        take(mine, kinds[i]);
+    }
+    pm_heap_destroy(mine);
+    return mine;
+}
+
+static int visit_none(void *block, size_t size, void *arg) {
+    (void)block, (void)size, (void)arg;
+    return 0;
+}
+
+#define ENDED "): a heap that has been destroyed"
+MISTAKE(a_heap_destroyed_twice, ENDED, pm_heap_destroy(ended()))
+MISTAKE(a_malloc_of_an_ended_heap, ENDED, (void)!pm_heap_malloc(ended(), 100))
+MISTAKE(a_medium_malloc_of_an_ended_heap, ENDED, (void)!pm_heap_malloc(ended(), 20000))
+MISTAKE(a_large_malloc_of_an_ended_heap, ENDED, (void)!pm_heap_malloc(ended(), MIB))
+MISTAKE(a_calloc_of_an_ended_heap, ENDED, (void)!pm_heap_calloc(ended(), 10, 10))
+MISTAKE(an_aligned_malloc_of_an_ended_heap, ENDED, (void)!pm_heap_aligned_alloc(ended(), 64, 64))
+MISTAKE(a_realloc_of_an_ended_heap, ENDED, char *const block = take(mine, 100);
+        (void)!pm_heap_realloc(ended(), block, 1000))
+MISTAKE(a_free_of_an_ended_heap, ENDED, char *const block = take(mine, 100); ended();
+        free_mine(block))
+MISTAKE(a_walk_of_an_ended_heap, ENDED, pm_heap_walk(ended(), visit_none, NULL))
+MISTAKE(a_trim_of_an_ended_heap, ENDED, pm_heap_trim(ended()))
 
 static void free_libcs(void) {
     free_mine(malloc(100));
