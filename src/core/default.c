@@ -67,6 +67,7 @@ static void *any_aligned(size_t align, size_t n) {
 }
 
 static void *default_aligned(size_t align, size_t n) {
+    pm_age();
     void *const block = any_aligned(align, pm_max(n, 1));
     return PM_UNLIKELY(block == NULL) && reclaim() ? any_aligned(align, pm_max(n, 1)) : block;
 }

@@ -24,12 +24,11 @@ void *pm_large_malloc(size_t n, size_t align, bool *clean) {
 }
 
 void *pm_large_malloc_growing(size_t size, size_t n) {
-    bool clean;
     if (n <= size || n - size > size / 4 || n <= PM_MEDIUM_MAX || n > pm_run_max(PM_RUNS_LARGE)) {
         return NULL;
     }
     const bool small = n <= pm_run_max(PM_RUNS_SMALL);
-    return pm_run_malloc_growing(&pm_runs[small ? PM_RUNS_SMALL : PM_RUNS_LARGE], n, &clean);
+    return pm_run_malloc_growing(&pm_runs[small ? PM_RUNS_SMALL : PM_RUNS_LARGE], n);
 }
 
 static bool resize_run(enum pm_runs_kind kind, size_t least, void *block, size_t n) {

@@ -207,14 +207,20 @@ static void add_arena(struct pm_runs *runs, struct pm_run_arena *arena, bool ask
     pm_unlock(&runs->lock);
 }
 
+// Units of an arena that may be resident and not zero.
+struct dirt {
+    uint64_t word[PM_DIRTY_WORDS];
+};
+
 static void change_used(struct pm_runs *runs, struct pm_run_arena *arena, size_t by) {
     pm_add(&runs->used_units, by);
     arena->thp.used += (uint32_t)by;
 }
 
-// Cuts `count` units at a multiple of `align` out of a free run that is long enough for it.
+// Cuts `count` units at a multiple of `align` out of a free run that is long enough for it, and tells which of
+// them were dirty.
 static void *use_run(struct pm_runs *runs, struct pm_run *run, size_t count, size_t align,
-                     bool *clean) {
+                     struct dirt *found) {
     struct pm_run_arena *const arena = arena_of(runs, run);
     const size_t start = (size_t)(run - arena->run), length = run->units;
     const size_t unit = pm_round_up(start, pm_max(align >> runs->unit_bits, 1));
@@ -233,7 +239,9 @@ static void *use_run(struct pm_runs *runs, struct pm_run *run, size_t count, siz
         list_free(runs, arena, unit + count, rest, resident, freed_at);
     }
     pm_keep_missed(&runs->keep, (count - dirty) << runs->unit_bits);
-    *clean = dirty == 0;
+    for (size_t w = 0; w < PM_DIRTY_WORDS; w++) {
+        found->word[w] = dirty == 0 ? 0 : arena->dirty[w] & dirty_mask(w, unit, count);
+    }
     if (!all) {
         set_dirty(arena, unit, count, true);
     }
@@ -246,12 +254,13 @@ static void *use_run(struct pm_runs *runs, struct pm_run *run, size_t count, siz
 }
 
 // A run of `count` units, cut out of the shortest free run of at least `room`; NULL without one.
-static void *take_run(struct pm_runs *runs, size_t count, size_t room, size_t align, bool *clean) {
+static void *take_run(struct pm_runs *runs, size_t count, size_t room, size_t align,
+                      struct dirt *found) {
     void *at = NULL;
     pm_lock(&runs->lock);
     struct pm_run *const run = best_fit(runs, room);
     if (run != NULL) {
-        at = use_run(runs, run, count, align, clean);
+        at = use_run(runs, run, count, align, found);
     }
     pm_unlock(&runs->lock);
     return at;
@@ -324,29 +333,57 @@ static bool grow(struct pm_runs *runs, size_t room) {
 }
 
 // The same, out of a new arena if need be.
-static void *take_or_grow(struct pm_runs *runs, size_t count, size_t align, bool *clean) {
+static void *take_or_grow(struct pm_runs *runs, size_t count, size_t align, struct dirt *found) {
     const size_t room = count + (align >> runs->unit_bits) - 1;
     void *at;
     do {
-        at = take_run(runs, count, room, align, clean);
+        at = take_run(runs, count, room, align, found);
     } while (at == NULL && grow(runs, room));
     return at;
 }
 
-void *pm_run_malloc(struct pm_runs *runs, size_t n, size_t align, bool *clean) {
-    const size_t count = units_for(runs, n);
-    align = pm_max(align, (size_t)1 << runs->unit_bits);
-    return pm_limit_allows(count << runs->unit_bits) ? take_or_grow(runs, count, align, clean)
-                                                     : NULL;
+static bool is_clean(const struct dirt *found) {
+    uint64_t any = 0;
+    for (size_t w = 0; w < PM_DIRTY_WORDS; w++) {
+        any |= found->word[w];
+    }
+    return any == 0;
 }
 
-void *pm_run_malloc_growing(struct pm_runs *runs, size_t n, bool *clean) {
+// Makes the units of a new run read as zero that were found dirty. The others stay as they are: many were never
+// touched, or given back.
+static void clear(const struct pm_runs *runs, char *at, size_t n, const struct dirt *found) {
+    const size_t bytes = (size_t)1 << runs->unit_bits;
+    for (size_t w = 0; w < PM_DIRTY_WORDS; w++) {
+        for (uint64_t left = found->word[w]; left != 0; left &= left - 1) {
+            char *const unit = address_of(runs, arena_of(runs, at), w * 64 + pm_lowest_bit(left));
+            memset(unit, 0, pm_min(bytes, (size_t)(at + n - unit)));
+        }
+    }
+}
+
+void *pm_run_malloc(struct pm_runs *runs, size_t n, size_t align, bool *clean) {
+    const size_t count = units_for(runs, n);
+    struct dirt found;
+    align = pm_max(align, (size_t)1 << runs->unit_bits);
+    char *const at =
+        pm_limit_allows(count << runs->unit_bits) ? take_or_grow(runs, count, align, &found) : NULL;
+    if (at != NULL && *clean) {
+        clear(runs, at, n, &found);
+    } else if (at != NULL) {
+        *clean = is_clean(&found);
+    }
+    return at;
+}
+
+void *pm_run_malloc_growing(struct pm_runs *runs, size_t n) {
     const size_t count = units_for(runs, n), align = (size_t)1 << runs->unit_bits;
+    struct dirt found;
     if (!pm_limit_allows(count << runs->unit_bits)) {
         return NULL;
     }
-    void *const at = take_run(runs, count, 2 * count, align, clean);
-    return at != NULL ? at : take_or_grow(runs, count, align, clean);
+    void *const at = take_run(runs, count, 2 * count, align, &found);
+    return at != NULL ? at : take_or_grow(runs, count, align, &found);
 }
 
 static struct pm_surplus surplus_now(struct pm_runs *runs, uint32_t now) {
@@ -620,7 +657,8 @@ bool pm_run_resize(struct pm_runs *runs, void *at, size_t n) {
     const size_t unit = unit_of(runs, at), count = units_for(runs, n);
     struct pm_run *const run = &arena->run[unit];
     const uint32_t now = pm_clock();
-    bool done = true;
+    bool done = true, due = false;
+    struct pm_surplus surplus = { 0 };
     const size_t old = run->units;
     if (count > old && !pm_limit_allows((count - old) << runs->unit_bits)) {
         return false;
@@ -629,13 +667,15 @@ bool pm_run_resize(struct pm_runs *runs, void *at, size_t n) {
     if (count < old) {
         change_used(runs, arena, count - old);
         free_units(runs, arena, unit + count, old - count, old - count, now);
+        surplus = surplus_now(runs, now);
+        due = is_purge_due(runs, &surplus);
     } else if (count > old) {
         const size_t next = unit + old;
         done = next < PM_ARENA_UNITS && arena->state[next] == PM_UNIT_FREE &&
                old + arena->run[next].units >= count;
         if (done) {
-            bool clean;
-            use_run(runs, &arena->run[next], count - old, 1, &clean);
+            struct dirt found;
+            use_run(runs, &arena->run[next], count - old, 1, &found);
             pm_set(&arena->state[next], PM_UNIT_INNER);
         }
     }
@@ -646,6 +686,9 @@ bool pm_run_resize(struct pm_runs *runs, void *at, size_t n) {
         }
     }
     pm_unlock(&runs->lock);
+    if (PM_UNLIKELY(due)) {
+        purge(runs, surplus);
+    }
     return done;
 }
 

@@ -9,6 +9,7 @@
 
 #include "core/clock.h"
 #include "os/os.h"
+#include "poolmalloc.h"
 
 #include <string.h>
 
@@ -74,6 +75,35 @@ TEST(free_pools_stay_until_the_delay_is_over) {
         CHECK((pools[i]->owned.touched == 0) == (i < 4), "%u", i);
     }
     AUDIT();
+}
+
+// Large requests are misses.
+static void *miss_of_malloc(void) {
+    return pm_malloc(100000);
+}
+
+static void *miss_of_the_aligned_functions(void) {
+    return pm_aligned_alloc(64, 100000);
+}
+
+static void expect_age(void *(*miss)(void)) {
+    fake_clock(NOW);
+    pools_take_many(pools, 2, 64, false);
+    pools_give(pools[0]);
+    pm_free(miss());
+    CHECK(pools_resident(pools[0]));
+    fake_clock(NOW + 2 * PM_PURGE_DELAY_MS);
+    void *const block = miss();
+    CHECK(!pools_resident(pools[0]));
+    pm_free(block);
+}
+
+TEST(misses_of_malloc_purge_what_is_old) {
+    expect_age(miss_of_malloc);
+}
+
+TEST(misses_of_the_aligned_functions_purge_what_is_old) {
+    expect_age(miss_of_the_aligned_functions);
 }
 
 TEST(the_clock_may_wrap) {

@@ -14,19 +14,25 @@
 #include <string.h>
 
 // Every test is made with both kinds of runs.
+// Does not ask for zeroes, but is told whether there are.
+static void *told(struct pm_runs *runs, size_t n, size_t align, bool *clean) {
+    *clean = false;
+    return pm_run_malloc(runs, n, align, clean);
+}
+
 static struct pm_runs *runs;
 static size_t unit, run_max;
 
-#define TEST(name)                                                            \
-    static void check_##name(void);                                           \
-    UNIT_TEST(run, name) {                                                    \
-        for (unsigned kind = 0; kind < PM_RUNS_COUNT; kind++) {               \
-            runs = &pm_runs[kind];                                            \
-            unit = (size_t)1 << runs->unit_bits;                              \
-            run_max = pm_run_max((enum pm_runs_kind)kind);                    \
-            check_##name();                                                   \
-        }                                                                     \
-    }                                                                         \
+#define TEST(name)                                              \
+    static void check_##name(void);                             \
+    UNIT_TEST(run, name) {                                      \
+        for (unsigned kind = 0; kind < PM_RUNS_COUNT; kind++) { \
+            runs = &pm_runs[kind];                              \
+            unit = (size_t)1 << runs->unit_bits;                \
+            run_max = pm_run_max((enum pm_runs_kind)kind);      \
+            check_##name();                                     \
+        }                                                       \
+    }                                                           \
     static void check_##name(void)
 
 enum { UNITS = PM_ARENA_UNITS - 1 };
@@ -37,7 +43,7 @@ static uintptr_t arena_of(const void *at) {
 
 static char *take(size_t units) {
     bool clean;
-    char *const at = pm_run_malloc(runs, units * unit, PM_BLOCK_ALIGN, &clean);
+    char *const at = told(runs, units * unit, PM_BLOCK_ALIGN, &clean);
     CHECK(at != NULL);
     memset(at, 0x5a, unit);
     at[units * unit - 1] = 0x5a;
@@ -58,7 +64,7 @@ static size_t size_of(const void *at) {
 TEST(runs_are_whole_units_inside_one_arena) {
     for (size_t n = 1; n <= run_max; n += n < 10 * unit ? unit / 4 + 3 : 8 * unit - 1) {
         bool clean;
-        char *const at = pm_run_malloc(runs, n, PM_BLOCK_ALIGN, &clean);
+        char *const at = told(runs, n, PM_BLOCK_ALIGN, &clean);
         CHECK(at != NULL && clean && (uintptr_t)at % unit == 0, "%zu", n);
         CHECK(size_of(at) == pm_round_up(n, unit), "%zu", n);
         CHECK(arena_of(at) == arena_of(at + n - 1) && arena_of(at) != (uintptr_t)at);
@@ -72,7 +78,7 @@ TEST(runs_are_aligned_as_asked) {
     for (size_t align = 16; align <= run_max / 2; align *= align < 4096 ? 256 : 2) {
         for (size_t units = 1; units * unit + align <= run_max; units += 13) {
             bool clean;
-            char *const at = pm_run_malloc(runs, units * unit, align, &clean);
+            char *const at = told(runs, units * unit, align, &clean);
             CHECK(at != NULL && (uintptr_t)at % align == 0, "%zu at %zu", units, align);
             CHECK(size_of(at) == units * unit);
             AUDIT();
@@ -100,26 +106,26 @@ TEST(the_best_fit_is_taken) {
         size_t units;
         unsigned hole;
         size_t offset;
-    } rows[] = { { 4, 3, 0 }, { 3, 1, 0 }, { 1, 3, 4 }, { 6, 0, 0 }, { 13, 4, 0 }, { 12, 2, 0 },
-                 { 27, 4, 13 }, { 1, 0, 6 } };
+    } rows[] = { { 4, 3, 0 },  { 3, 1, 0 },  { 1, 3, 4 },   { 6, 0, 0 },
+                 { 13, 4, 0 }, { 12, 2, 0 }, { 27, 4, 13 }, { 1, 0, 6 } };
     for (unsigned row = 0; row < sizeof rows / sizeof *rows; row++) {
-        CHECK(take(rows[row].units) == hole[rows[row].hole] + rows[row].offset * unit,
-              "row %u", row);
+        CHECK(take(rows[row].units) == hole[rows[row].hole] + rows[row].offset * unit, "row %u",
+              row);
         AUDIT();
     }
     CHECK(runs->count == 1);
 }
 
 TEST(a_run_that_will_grow_gets_room_behind_it_where_there_is_any) {
-    bool clean;
-    char *const tight = take(6), *const between = take(1), *const roomy = take(8), *const end = take(1);
+    char *const tight = take(6), *const between = take(1), *const roomy = take(8),
+                *const end = take(1);
     char *const rest = take(PM_RUN_UNITS_MAX), *const last = take(UNITS - 16 - PM_RUN_UNITS_MAX);
     give(tight);
     give(roomy);
-    char *const growing = pm_run_malloc_growing(runs, 4 * unit, &clean);
+    char *const growing = pm_run_malloc_growing(runs, 4 * unit);
     CHECK(growing == roomy && size_of(growing) == 4 * unit);
     CHECK(pm_run_resize(runs, growing, 8 * unit) && !pm_run_resize(runs, growing, 9 * unit));
-    CHECK(pm_run_malloc_growing(runs, 4 * unit, &clean) == tight, "no room: the best fit");
+    CHECK(pm_run_malloc_growing(runs, 4 * unit) == tight, "no room: the best fit");
     AUDIT();
     give(growing);
     give(tight);
@@ -152,30 +158,30 @@ TEST(neighbours_join_in_every_order) {
 
 TEST(fresh_and_purged_runs_are_clean_and_used_ones_are_not) {
     bool clean;
-    take(1);  // keeps the arena
-    char *at = pm_run_malloc(runs, 6 * unit, 16, &clean);
+    take(1); // keeps the arena
+    char *at = told(runs, 6 * unit, 16, &clean);
     CHECK(clean && unit_is_zero(at, 6 * unit));
     at[5 * unit] = 1;
     give(at);
-    CHECK(pm_run_malloc(runs, 2 * unit, 16, &clean) == at && !clean);
+    CHECK(told(runs, 2 * unit, 16, &clean) == at && !clean);
     give(at);
     CHECK(pm_runs_trim() == 6 * unit);
     AUDIT();
-    CHECK(pm_run_malloc(runs, 6 * unit, 16, &clean) == at);
+    CHECK(told(runs, 6 * unit, 16, &clean) == at);
     CHECK(clean && unit_is_zero(at, 6 * unit));
 }
 
 TEST(one_used_unit_makes_a_run_unclean) {
     enum { LENGTH = 70 };
-    take(1);  // keeps the arena
+    take(1); // keeps the arena
     for (size_t dirty = 0; dirty < LENGTH; dirty++) {
         bool clean;
         char *const whole = take(LENGTH);
         give(whole);
         pm_runs_trim();
         // Cut the unit out, and purge it alone not.
-        char *const before = dirty == 0 ? NULL : pm_run_malloc(runs, dirty * unit, 16, &clean);
-        char *const one = pm_run_malloc(runs, 1, 16, &clean);
+        char *const before = dirty == 0 ? NULL : told(runs, dirty * unit, 16, &clean);
+        char *const one = told(runs, 1, 16, &clean);
         CHECK(clean && one == whole + dirty * unit);
         if (before != NULL) {
             give(before);
@@ -185,7 +191,7 @@ TEST(one_used_unit_makes_a_run_unclean) {
         give(one);
         AUDIT();
         CHECK(runs->resident_units == 1);
-        CHECK(pm_run_malloc(runs, LENGTH * unit, 16, &clean) == whole && !clean, "%zu", dirty);
+        CHECK(told(runs, LENGTH * unit, 16, &clean) == whole && !clean, "%zu", dirty);
         give(whole);
     }
 }
@@ -194,13 +200,46 @@ TEST(one_used_unit_makes_a_run_unclean) {
 TEST(a_run_that_the_system_does_not_purge_is_not_clean) {
     char *const at = take(4);
     bool clean;
-    take(1);  // keeps the arena
+    take(1); // keeps the arena
     give(at);
     fake_fail(FAKE_PURGE, 0, FAKE_ALL);
     pm_runs_trim();
     AUDIT();
-    CHECK(pm_run_malloc(runs, 4 * unit, 16, &clean) == at);
+    CHECK(told(runs, 4 * unit, 16, &clean) == at);
     CHECK(!clean || unit_is_zero(at, 4 * unit), "clean, and yet full of 0x%x", *at);
+}
+
+TEST(zeroes_are_written_where_a_run_was_used_and_nowhere_else) {
+    enum { LENGTH = 70, USED = 9 };
+    bool clean = true;
+    take(1); // keeps the arena
+    char *const at = take(LENGTH);
+    give(at);
+    pm_runs_trim();
+    char *const before = take(20), *const used = take(USED);
+    CHECK(before == at && used == at + 20 * unit);
+    give(before);
+    pm_runs_trim();
+    memset(used, 0x5a, USED * unit);
+    give(used);
+    CHECK(pm_run_malloc(runs, LENGTH * unit - 100, 16, &clean) == at && clean);
+    CHECK(pm_os_resident(at, 20 * unit) == 0 && pm_os_resident(used, USED * unit) == USED * unit);
+    CHECK(pm_os_resident(used + USED * unit, (LENGTH - 20 - USED) * unit) == 0);
+    CHECK(unit_is_zero(at, LENGTH * unit - 100));
+    AUDIT();
+}
+
+TEST(a_run_that_shrinks_gives_back_what_is_too_much) {
+    enum { COUNT = 12 };
+    char *at[COUNT];
+    for (size_t i = 0; i < COUNT; i++) {
+        at[i] = take(PM_RUN_UNITS_MAX / 2);
+    }
+    for (size_t i = 0; i < COUNT; i++) {
+        CHECK(pm_run_resize(runs, at[i], unit));
+    }
+    CHECK(runs->resident_units * unit <= 2 * PM_KEEP_BYTES, "%zu", runs->resident_units);
+    AUDIT();
 }
 
 TEST(a_run_grows_into_a_free_neighbour_and_nowhere_else) {
@@ -249,7 +288,7 @@ TEST(the_last_run_of_an_arena_does_not_grow) {
 }
 
 TEST(misuse_is_told) {
-    take(1);  // keeps the arena
+    take(1); // keeps the arena
     char *const at = take(5), *const behind = take(1), *const arena = (char *)arena_of(at);
     CHECK(pm_run_free(runs, at + 8) == PM_UNALIGNED && pm_run_free(runs, at + 16) == PM_INSIDE);
     CHECK(pm_run_free(runs, at + unit) == PM_INSIDE);
@@ -263,7 +302,8 @@ TEST(misuse_is_told) {
     give(behind);
     CHECK(pm_run_free(runs, at) == PM_DOUBLE_FREE && pm_run_free(runs, behind) == PM_DOUBLE_FREE);
     pm_runs_trim();
-    CHECK(pm_run_free(runs, at) == PM_DOUBLE_FREE && pm_run_free(runs, behind) == PM_DOUBLE_FREE, "purged");
+    CHECK(pm_run_free(runs, at) == PM_DOUBLE_FREE && pm_run_free(runs, behind) == PM_DOUBLE_FREE,
+          "purged");
     enum pm_verdict verdict;
     CHECK(pm_run_size(runs, at, &verdict) == 0 && verdict == PM_DOUBLE_FREE);
     AUDIT();
@@ -274,13 +314,13 @@ TEST(without_memory_there_is_no_run_and_later_it_goes_on) {
     bool clean;
     take(100);
     fake_fail(FAKE_MAP, 0, FAKE_ALL);
-    CHECK(pm_run_malloc(runs, 100 * unit, 16, &clean) == NULL);
+    CHECK(told(runs, 100 * unit, 16, &clean) == NULL);
     AUDIT();
-    CHECK(pm_run_malloc(runs, 50 * unit, 16, &clean) != NULL, "what is mapped serves");
+    CHECK(told(runs, 50 * unit, 16, &clean) != NULL, "what is mapped serves");
     give(at);
     CHECK(take(100) == at);
     fake_heal();
-    CHECK(pm_run_malloc(runs, 100 * unit, 16, &clean) != NULL);
+    CHECK(told(runs, 100 * unit, 16, &clean) != NULL);
     CHECK(runs->count == 2);
     AUDIT();
 }

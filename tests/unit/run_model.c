@@ -15,7 +15,13 @@
 #include <string.h>
 
 #define TEST(name) UNIT_TEST(run_model, name)
-#define NOW 100000u
+#define NOW        100000u
+
+// Does not ask for zeroes, but is told whether there are.
+static void *told(struct pm_runs *runs, size_t n, size_t align, bool *clean) {
+    *clean = false;
+    return pm_run_malloc(runs, n, align, clean);
+}
 
 static struct pm_runs *const runs = &pm_runs[PM_RUNS_SMALL];
 static const size_t unit = (size_t)1 << PM_RUN_UNIT_BITS;
@@ -27,7 +33,7 @@ static char *many[MANY];
 static void take_many(size_t n, unsigned count) {
     for (unsigned i = 0; i < count; i++) {
         bool clean;
-        many[i] = pm_run_malloc(runs, n, PM_BLOCK_ALIGN, &clean);
+        many[i] = told(runs, n, PM_BLOCK_ALIGN, &clean);
         CHECK(many[i] != NULL);
         memset(many[i], 1, n);
     }
@@ -90,7 +96,7 @@ TEST(empty_arenas_but_one_go_back_and_are_remembered) {
     take_many(UNITS / 2 * unit, COUNT + 1);
     CHECK(runs->count == COUNT / 2 + 1);
     bool clean;
-    void *const last = pm_run_malloc(runs, 2 * unit, 16, &clean);
+    void *const last = told(runs, 2 * unit, 16, &clean);
     fake_clock(NOW);
     give_many(0, COUNT, 1);
     fake_clock(NOW + PM_PURGE_DELAY_MS + 1);
@@ -131,7 +137,7 @@ TEST(an_arena_that_the_system_does_not_take_back_stays_usable) {
         bool clean;
         const uint32_t mapped = fake_count(FAKE_MAP);
         for (unsigned i = 0; i < COUNT; i++) {
-            many[i] = pm_run_malloc(runs, UNITS / 2 * unit, 16, &clean);
+            many[i] = told(runs, UNITS / 2 * unit, 16, &clean);
             CHECK(!clean || unit_is_zero(many[i], UNITS / 2 * unit));
         }
         CHECK(fake_count(FAKE_MAP) == mapped, "the arenas serve");
@@ -168,7 +174,7 @@ static bool take_random(struct run *run, bool may_fail) {
         align = 16;
     }
     bool clean;
-    char *const at = pm_run_malloc(runs, size, align, &clean);
+    char *const at = told(runs, size, align, &clean);
     if (at == NULL) {
         CHECK(may_fail);
         return false;
@@ -245,7 +251,7 @@ static void *work_in_thread(void *argument) {
         const unsigned at = random >> 60 & 7;
         if (held[at] == NULL) {
             bool clean;
-            held[at] = pm_run_malloc(runs, (1 + (random >> 33) % 8) * unit, 16, &clean);
+            held[at] = told(runs, (1 + (random >> 33) % 8) * unit, 16, &clean);
             CHECK(held[at] != NULL);
             memset(held[at], (int)(uintptr_t)argument, 64);
         } else {
