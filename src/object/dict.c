@@ -294,10 +294,10 @@ static inline bool start_search(struct search *search, po_object *key) {
 
 // --- The table --------------------------------------------------------------------------------
 
-// A third of the slots at most will be in use.
+// A third of the slots at most will be in use, but in the largest table.
 static unsigned bits_for(size_t used) {
     unsigned bits = BITS_MIN;
-    while (bits <= BITS_MAX && used * 3 > (size_t)1 << bits) {
+    while (bits < BITS_MAX && used * 3 > (size_t)1 << bits) {
         bits++;
     }
     return bits;
@@ -345,7 +345,7 @@ static bool renew(struct dict *dict, enum stride stride) {
     fresh.stride = (uint8_t)stride;
     fresh.filled = 0;
     size_t size;
-    if (fresh.bits > BITS_MAX ||
+    if (dict->used >= room_at_first(fresh.bits) ||
         !table_size(fresh.bits, room_at_first(fresh.bits), stride, &size)) {
         po_fail(PO_NO_MEMORY);
         return false;

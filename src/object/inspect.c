@@ -135,16 +135,23 @@ static int enter(void *block, size_t size, void *argument) {
     return 0;
 }
 
-// All of the head: that of freed memory may have any flag.
-static bool is_shared(const po_object *object) {
-    return object->count_ == PO_IMMORTAL_ && object->type_ <= PO_TUPLE_ &&
-           object->flags_ == (PO_UNTRACKED | PO_SHARED);
+static bool lies_in(const void *at, const void *first, const void *last) {
+    return (uintptr_t)at - (uintptr_t)first <= (uintptr_t)last - (uintptr_t)first;
+}
+
+// By the address: where it may lie else, there may be no memory any more.
+static bool is_shared(po_state *state, const po_object *object) {
+    return object == &po_none_ || object == po_bytes(state, NULL, 0) ||
+           object == po_tuple(state, 0, NULL) || lies_in(object, po_bools_, &po_bools_[1]) ||
+           lies_in(object, po_small_ints_,
+                   &po_small_ints_[PO_SMALL_INT_MAX_ - PO_SMALL_INT_MIN_]) ||
+           lies_in(object, po_str(state, "", 1), po_str(state, "", 0));
 }
 
 static int enter_reference(po_object *object, void *argument) {
     struct check *const check = argument;
     struct seen *const seen = find(check, object);
-    if (seen->object == NULL && is_shared(object)) {
+    if (seen->object == NULL && is_shared(check->state, object)) {
         return 0;
     }
     if (seen->object == NULL) {

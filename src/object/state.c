@@ -51,7 +51,9 @@ static void enter_state(po_state *state) {
 
 static void forget_state(po_state *state) {
     po_states_lock();
-    po_states[state->number] = NULL;
+    if (state->number != 0) {
+        po_states[state->number] = NULL;
+    }
     *state->at = state->next;
     if (state->next != NULL) {
         state->next->at = state->at;
@@ -199,7 +201,9 @@ size_t po_state_free(po_state *state, int fd) {
         print_left(&left, fd);
     }
     pm_free(left.groups);
+    const struct po_error before = po_error_last();
     po_walk(state, true, release, NULL);
+    po_restore_error(before);
     forget_state(state);
     po_memory_close(state);
     return left.count;

@@ -88,7 +88,8 @@ static bool is_sound(const po_type *type) {
     return type->name != NULL && type->size >= least && type->flags == 0 &&
            (type->traverse == NULL) == (type->clear == NULL) &&
            (base == NULL || (base->number_ >= PO_FIRST_OF_PROGRAM_ && type->size >= base->size &&
-                             type->item_size == base->item_size));
+                             type->item_size == base->item_size &&
+                             (type->item_size == 0 || type->size == base->size)));
 }
 
 // What a type has by itself and by its base. The base has its own already.

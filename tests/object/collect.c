@@ -1037,6 +1037,22 @@ static void expect_bad(po_type *type) {
     end_state(state);
 }
 
+static void fail_in_release(po_object *self) {
+    po_object *target;
+    (void)self;
+    CHECK(po_weakref_get(PO_NONE, &target) == -1 && po_error_last().code == PO_WRONG_TYPE);
+}
+
+TEST(a_release_at_the_end_of_its_state_leaves_the_last_error) {
+    static po_type failing_type = { .name = "failing",
+                                    .size = sizeof(struct thing),
+                                    .release = fail_in_release };
+    po_state *const state = state_off();
+    CHECK(po_new(state, &failing_type) != NULL);
+    CHECK(po_gc_collect(state, 3) == -1 && po_error_last().code == PO_BAD_ARGUMENT);
+    CHECK(po_state_free(state, -1) == 1 && po_error_last().code == PO_BAD_ARGUMENT);
+}
+
 TEST(descriptions_that_cannot_be_right_are_refused) {
     po_type nameless = { .size = 100 }, small = { .name = "small", .size = 8 };
     po_type few = { .name = "few", .size = 16, .item_size = 8 };
@@ -1053,9 +1069,11 @@ TEST(descriptions_that_cannot_be_right_are_refused) {
     round.base = &circle;
     po_type own = { .name = "own", .size = 100 };
     own.base = &own;
-    po_type *const all[] = { &nameless,   &small,   &few,   &flags,  &half,
-                             &other_half, &shorter, &items, &of_int, &of_list,
-                             &of_of_list, &round,   &own };
+    po_type row = { .name = "row", .size = sizeof(struct { PO_HEAD_ITEMS; }), .item_size = 8 };
+    po_type longer_row = { .name = "longer", .base = &row, .size = row.size + 8, .item_size = 8 };
+    po_type *const all[] = { &nameless,   &small,   &few,   &flags,     &half,
+                             &other_half, &shorter, &items, &of_int,    &of_list,
+                             &of_of_list, &round,   &own,   &longer_row };
     for (unsigned i = 0; i < sizeof all / sizeof *all; i++) {
         expect_bad(all[i]);
     }

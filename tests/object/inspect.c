@@ -14,6 +14,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -370,6 +371,11 @@ TEST(check_names_a_reference_to_what_is_no_object_of_the_state) {
     append(list, PO_NONE);
     static struct po_int_ outside = { { 1, PO_INT_, PO_UNTRACKED }, 7 };
     check_finds_foreign(list, &outside.object);
+    // What was freed may be no memory any more.
+    void *const gone = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(gone != MAP_FAILED);
+    check_finds_foreign(list, gone);
+    munmap(gone, 4096);
     po_state *const other = po_state_new();
     po_object *const others[] = { po_list(other), po_int(other, 123456),
                                   po_tuple(other, 1, (po_object *[]){ PO_NONE }) };
