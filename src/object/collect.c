@@ -397,6 +397,29 @@ static void free_trash(po_state *state, struct po_container *trash) {
     po_block_free(state, trash, true);
 }
 
+static void end_one(struct run *run, struct po_container *trash) {
+    if (trash->object.count_ == 0 && !(trash->object.flags_ & PO_GONE)) {
+        po_end_trash(run->state, trash);
+    }
+}
+
+// What clear has come by and the program has filled again, so that its end came too deep. The last of them tells
+// where a chain goes on, most often the only one.
+static void end_filled(struct run *run) {
+    po_state *const state = run->state;
+    while (state->filled != NULL) {
+        struct po_container *const last = state->filled;
+        const bool more = state->has_more_filled;
+        state->filled = NULL;
+        state->has_more_filled = false;
+        end_one(run, last);
+        for (struct po_container *trash = more ? run->trash : NULL; trash != NULL;
+             trash = linked(trash)) {
+            end_one(run, trash);
+        }
+    }
+}
+
 // What has gone when the run has cleared it is freed at once; what has not yet stays in the list.
 static void clear(struct run *run) {
     struct po_container *left = NULL;
@@ -420,6 +443,7 @@ static void clear(struct run *run) {
         }
     }
     run->trash = left;
+    end_filled(run);
 }
 
 static void tell(const po_state *state, const struct po_gc_event *event) {

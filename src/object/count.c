@@ -9,8 +9,8 @@
 // memory is needed, until the outermost has ended.
 //
 // Trash (collect.c) can't wait in that list, because it is in another: it stays as it is, with a count
-// of 0, and the run ends it when it comes to it. Trash that the run has cleared holds nothing more: it
-// can end at any depth.
+// of 0, and the run ends it when it comes to it. The run has come by what it has cleared: that mostly holds
+// nothing more, and may end a level deeper; where the program has filled it again, the run looks for it once more.
 
 #include "object/object.h"
 
@@ -123,11 +123,14 @@ static __attribute__((noinline)) void end_rare(po_state *state, struct po_contai
         return;
     }
     po_untrack(state, container);
-    if (state->nesting < state->nesting_limit || (flags & PO_CLEARED)) {
+    if (state->nesting < state->nesting_limit + ((flags & PO_CLEARED) != 0)) {
         end_nested(state, container);
     } else if (!(flags & PO_TRASH)) {
         container->gc_ = (uint64_t)(uintptr_t)state->deferred;
         state->deferred = container;
+    } else if (flags & PO_CLEARED) {
+        state->has_more_filled |= state->filled != NULL;
+        state->filled = container;
     }
 }
 

@@ -199,9 +199,12 @@ struct po_state {
     void *tell_argument;
     struct po_weak_calls late;     // count.c: callbacks that wait
     struct po_container *deferred; // count.c: ended objects that wait, linked through gc_
-    unsigned nesting;              // count.c: objects that are being ended within each other
-    unsigned nesting_limit;        // PO_NESTING_UNSEEN, or PO_NESTING_MAX from po_keep_order on
-    unsigned nesting_most;         // to which they may do so in the short way: as many, or none
+    // Trash with a count of 0 that was filled again after the run had cleared it: the last, and are there others?
+    struct po_container *filled;
+    bool has_more_filled;
+    unsigned nesting;       // count.c: objects that are being ended within each other
+    unsigned nesting_limit; // PO_NESTING_UNSEEN, or PO_NESTING_MAX from po_keep_order on
+    unsigned nesting_most;  // to which they may do so in the short way: as many, or none
     struct po_table weak, interned;
 };
 

@@ -589,6 +589,97 @@ TEST(a_long_chain_ends_with_its_state_on_a_small_stack) {
     on_a_small_stack(end_chain_with_the_state, &thing_type);
 }
 
+// Lists that refer to themselves are trash. A finalizer makes weak references to them; when about half of them have
+// been cleared, another one, of an object that only now ends, gets them back and makes a chain of them.
+enum { FILLED = 20000, HOLDERS = 8 };
+static _Thread_local po_object *filled_weak, *filled_lists;
+static _Thread_local bool has_filled;
+
+static void fill_again(po_object *self) {
+    static po_object *held[FILLED];
+    size_t cleared = 0;
+    (void)self;
+    for (size_t i = 0; i < FILLED; i++) {
+        CHECK(po_weakref_get(po_list_at(filled_weak, i), &held[i]) >= 0);
+        cleared += held[i] != NULL && po_list_size(held[i]) == 0;
+    }
+    const bool fills = !has_filled && cleared >= FILLED / 3;
+    has_filled |= fills;
+    for (size_t i = 0; i + 1 < FILLED && fills; i++) {
+        if (held[i] != NULL && held[i + 1] != NULL) {
+            CHECK(po_list_append(held[i], held[i + 1]) == 0);
+        }
+    }
+    for (size_t i = FILLED; i-- > 0;) {
+        po_decref(held[i]);
+    }
+}
+
+static void look_at_lists(po_object *self) {
+    (void)self;
+    for (size_t i = po_list_size(filled_weak); i < FILLED; i++) {
+        po_object *const weakref =
+            po_weakref(po_state_of(self), po_list_at(filled_lists, i), NULL, NULL);
+        CHECK(weakref != NULL && po_list_append_take(filled_weak, weakref) == 0);
+    }
+}
+
+// As large as a list, so that it lies among them.
+struct holder {
+    PO_HEAD;
+    po_object *bare, *lists;
+};
+
+static int traverse_holder(const po_object *self, po_visit visit, void *argument) {
+    const struct holder *const holder = (const struct holder *)self;
+    PO_VISIT(holder->bare);
+    PO_VISIT(holder->lists);
+    return 0;
+}
+
+static void clear_holder(po_object *self) {
+    struct holder *const holder = (struct holder *)self;
+    po_clear(&holder->bare);
+    po_clear(&holder->lists);
+}
+
+static po_type bare_type = { .name = "bare",
+                             .size = sizeof(struct holder),
+                             .finalize = fill_again };
+static po_type holder_type = { .name = "holder",
+                               .size = sizeof(struct holder),
+                               .traverse = traverse_holder,
+                               .clear = clear_holder,
+                               .finalize = look_at_lists };
+
+static void *fill_cleared_trash(void *nothing) {
+    po_state *const state = state_off();
+    filled_weak = po_list(state);
+    filled_lists = po_list(state);
+    for (size_t i = 0; i < FILLED; i++) {
+        po_object *const list = po_list(state);
+        CHECK(po_list_append(list, list) == 0 && po_list_append_take(filled_lists, list) == 0);
+        if (i % (FILLED / HOLDERS) == 0) {
+            struct holder *const holder = (struct holder *)po_new(state, &holder_type);
+            holder->bare = po_new(state, &bare_type);
+            holder->lists = po_incref(filled_lists);
+            CHECK(po_list_append_take(list, &holder->object) == 0);
+        }
+    }
+    has_filled = false;
+    po_decref(filled_lists);
+    po_gc_collect(state, 2);
+    CHECK(has_filled);
+    po_decref(filled_weak);
+    CHECK(po_gc_collect(state, 2) == 0);
+    end_state(state);
+    return nothing;
+}
+
+TEST(cleared_trash_that_is_filled_again_needs_no_stack) {
+    on_a_small_stack(fill_cleared_trash, NULL);
+}
+
 static unsigned callbacks;
 
 static void drop_data(po_object *weakref, po_object *data) {
