@@ -19,8 +19,7 @@ static const char *const texts[PO_CODE_COUNT] = {
     [PO_TOO_DEEP] = "too many levels of objects in objects",
     [PO_CHANGED] = "a callback changed what the function was working on",
     [PO_BAD_TYPE] = "the description of a type can't be right",
-    [PO_BUSY] = "not possible while objects end or are collected: from a finalizer, a release or a "
-                "callback",
+    [PO_BUSY] = "not possible while objects end or are collected",
 };
 
 static THREAD_LOCAL enum po_code last;
