@@ -76,7 +76,8 @@ po_state *po_state_new(void);
  * their memory at once. Returns how many objects the program still held references to; where fd is not
  * -1, a line for each of their types goes there. A NULL state is one without objects. Inside of a
  * finalizer, of release, or of a callback of a weak reference or the collector it does nothing: SIZE_MAX and
- * PO_BUSY; slots for equal, hash and repr must not call it. Objects that were frozen are not collected. May run callbacks. */
+ * PO_BUSY; slots for equal, hash and repr must not call it. Objects that were frozen are not collected. May run
+ * callbacks. */
 size_t po_state_free(po_state *state, int fd);
 
 /* The state of an object, borrowed; NULL for immortal objects that belong to none. */
@@ -529,9 +530,9 @@ int po_weakref_get(const po_object *weakref, po_object **target);
  * references are the program's own. Looks at the whole state. 0 or -1. */
 int po_explain(po_object *object, int fd);
 
-/* Looks whether everything in the state is as it must be: counts against references, lists, tables.
- * Returns how many things are not; where fd is not -1, a line for each goes there, and one for each word
- * of an object that looks like a reference which its traverse passes over. SIZE_MAX when it could not
+/* Looks whether everything in the state is as it must be: counts against references, and what
+ * the collector knows. Returns how many things are not; where fd is not -1, a line for each goes there, and
+ * one for each word of an object that looks like a reference which its traverse passes over. SIZE_MAX when it could not
  * look: without memory, or inside of a collection. */
 size_t po_check(po_state *state, int fd);
 
