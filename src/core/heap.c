@@ -552,6 +552,7 @@ struct pm_heap *pm_heap_begin_private(void *context) {
         }
     }
     if (heap != NULL) {
+        heap->ended = false;
         heap->context = context;
         pm_list_push_back(&pm_heaps.private_heaps, &heap->every);
     }
@@ -609,7 +610,7 @@ void pm_heap_end_private(struct pm_heap *heap) {
     // Nothing is left of it but that it has no pools, so that who uses it further is told so.
     memset(heap, 0, sizeof *heap);
     init_heap(heap);
-    heap->is_private = true;
+    heap->is_private = heap->ended = true;
     pm_list_push_front(&pm_heaps.private_idle, &heap->idle);
     pm_unlock(&pm_heaps.lock);
 }

@@ -35,7 +35,7 @@ struct pm_heap {
     struct pm_list idle;            // heaps of ended threads, to be used again; likewise
     uint64_t freed[PM_CLASS_WORDS]; // classes in whose bin others have freed all of a pool; atomic
     bool in_miss;                   // its thread is in one, or was thrown out of one
-    bool ended;                     // idle
+    bool ended;                     // idle; of a private heap, destroyed
     bool is_private;                // what follows `user` is of use; never changes
     uint64_t misses;                // written by its thread
     struct pm_thread *user; // the words of its thread, NULL while idle or private; under `lock`
@@ -106,11 +106,6 @@ int pm_heap_each_pool(struct pm_heap *heap,
 PM_INLINE void pm_heap_count_large(struct pm_heap *heap, size_t blocks, size_t bytes) {
     __atomic_fetch_add(&heap->large_blocks, blocks, __ATOMIC_RELAXED);
     __atomic_fetch_add(&heap->large_bytes, bytes, __ATOMIC_RELAXED);
-}
-
-// Was a private heap destroyed, and is it none again yet? Heaps are never unmapped.
-PM_INLINE bool pm_heap_is_ended(const struct pm_heap *heap) {
-    return heap->every.next == NULL;
 }
 
 // Is the owner of a pool a private heap?

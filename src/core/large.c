@@ -24,11 +24,13 @@ void *pm_large_malloc(size_t n, size_t align, bool *clean) {
 }
 
 void *pm_large_malloc_growing(size_t size, size_t n) {
-    if (n <= size || n - size > size / 4 || n <= PM_MEDIUM_MAX || n > pm_run_max(PM_RUNS_LARGE)) {
+    bool clean = false;
+    if (n <= size || n - size > size / 4 || n <= PM_MEDIUM_MAX) {
         return NULL;
     }
-    const bool small = n <= pm_run_max(PM_RUNS_SMALL);
-    return pm_run_malloc_growing(&pm_runs[small ? PM_RUNS_SMALL : PM_RUNS_LARGE], n);
+    // Long ones leave the arenas: from then on they move without copying.
+    return n <= pm_run_max(PM_RUNS_SMALL) ? pm_run_malloc_growing(&pm_runs[PM_RUNS_SMALL], n)
+                                          : pm_huge_malloc(n, PM_BLOCK_ALIGN, &clean);
 }
 
 static bool resize_run(enum pm_runs_kind kind, size_t least, void *block, size_t n) {

@@ -36,7 +36,7 @@ PM_INLINE void *fast_malloc(struct pm_heap *heap, size_t n) {
 
 // The fast paths find nothing in a heap that has ended; the others look first.
 static void expect_live(const struct pm_heap *heap, const char *function) {
-    if (PM_UNLIKELY(pm_heap_is_ended(heap))) {
+    if (PM_UNLIKELY(heap->ended)) {
         pm_misuse(function, heap, PM_ENDED_HEAP);
     }
 }

@@ -10,9 +10,10 @@
 #include "core/huge.h"
 #include "core/map.h"
 #include "os/os.h"
+#include "poolmalloc.h"
 
 #define TEST(name) UNIT_TEST(huge_resize, name)
-#define MIB ((size_t)1 << 20)
+#define MIB        ((size_t)1 << 20)
 
 // The first and the last bytes of what two sizes share.
 static void mark_ends(char *at, size_t size) {
@@ -61,6 +62,27 @@ TEST(every_change_of_size_keeps_the_contents) {
             AUDIT();
         }
     }
+}
+
+// What stands behind it makes it move.
+static char *grown(size_t size, size_t n) {
+    char *const at = pm_malloc(size);
+    CHECK(at != NULL && pm_malloc(size) != NULL);
+    unit_fill(at, size, 1);
+    char *const moved = pm_realloc(at, n);
+    CHECK(moved != NULL && moved != at && unit_filled(moved, size, 1));
+    AUDIT();
+    return moved;
+}
+
+TEST(a_long_run_that_grows_in_small_steps_leaves_the_arenas) {
+    char *const at = grown(5 * MIB, 6 * MIB);
+    CHECK(pm_map_kind(at) == PM_SLOT_HUGE);
+    char *const again = pm_realloc(at, 60 * MIB);
+    CHECK(pm_map_kind(again) == PM_SLOT_HUGE && unit_filled(again, 5 * MIB, 1));
+    pm_free(again);
+    CHECK(pm_map_kind(grown(5 * MIB, 10 * MIB)) == PM_SLOT_LARGE_RUNS, "a large step");
+    CHECK(pm_map_kind(grown(MIB, MIB + 100000)) == PM_SLOT_RUNS, "a short run");
 }
 
 TEST(growing_gives_zeros_behind_the_old_end) {
@@ -197,7 +219,8 @@ TEST(random_work_keeps_all_equations_and_all_bytes) {
             CHECK(ends_are_there(one->at, one->size));
             char *const at = pm_huge_resize(one->at, size);
             if (at != NULL) {
-                CHECK(unit_filled(at, 4096, 1) && (size < one->size || ends_are_there(at, one->size)));
+                CHECK(unit_filled(at, 4096, 1) &&
+                      (size < one->size || ends_are_there(at, one->size)));
                 *one = (struct block){ at, size };
                 mark_ends(at, size);
             } else {
