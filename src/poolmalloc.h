@@ -171,8 +171,8 @@ size_t pm_heap_bytes(const pm_heap *heap);
 int pm_heap_trim(pm_heap *heap);
 
 /* Ends the heap and frees all its blocks, without a look at any: a step for each pool and each large
- * block. The handle is of no use then: until pm_heap_new returns the same address again, a use of it ends
- * the program with a line that says so. NULL does nothing. Not inside of a signal handler that has
+ * block. The handle is of no use then: until pm_heap_new returns the same address again, who asks it for
+ * a block, frees one by it, walks, trims or ends it is stopped with a line that says so. NULL does nothing. Not inside of a signal handler that has
  * interrupted this library: there it does nothing. */
 void pm_heap_destroy(pm_heap *heap);
 

@@ -108,7 +108,7 @@ PM_INLINE void pm_heap_count_large(struct pm_heap *heap, size_t blocks, size_t b
     __atomic_fetch_add(&heap->large_bytes, bytes, __ATOMIC_RELAXED);
 }
 
-// Is the owner of a pool a private heap?
+// Is the owner of a pool a private heap? Heaps are never unmapped.
 PM_INLINE bool pm_heap_is_private(const struct pm_heap *owner) {
     return owner != PM_OWNER_NOBODY && owner != PM_OWNER_ARENA && owner->is_private;
 }

@@ -13,13 +13,13 @@
 
 #include <string.h>
 
-// Every test is made with both kinds of runs.
 // Does not ask for zeroes, but is told whether there are.
 static void *told(struct pm_runs *runs, size_t n, size_t align, bool *clean) {
     *clean = false;
     return pm_run_malloc(runs, n, align, clean);
 }
 
+// Every test is made with both kinds of runs.
 static struct pm_runs *runs;
 static size_t unit, run_max;
 
