@@ -14,6 +14,7 @@
 #include "core/huge.h"
 #include "core/large.h"
 #include "core/libcs.h"
+#include "core/limit.h"
 #include "core/misuse.h"
 #include "core/mode.h"
 #include "core/run.h"
@@ -36,9 +37,9 @@ static uintptr_t pool_block(pm_class class, bool exact) {
 }
 
 // When memory is refused, by the OS or a limit: everything that is kept for later requests goes back,
-// and the request is tried once more. False when there was nothing.
-static bool reclaim(void) {
-    return pm_age_trim() != 0;
+// and the request is tried once more. False when there was nothing, or no room would do.
+static bool reclaim(size_t n) {
+    return pm_limit_can_ever_allow(n) && pm_age_trim() != 0;
 }
 
 static void *any_block(size_t n, bool *clean) {
@@ -50,7 +51,7 @@ static void *default_malloc(size_t n, bool zero) {
     bool clean = zero && n > PM_MEDIUM_MAX;
     pm_age();
     void *block = any_block(n, &clean);
-    if (PM_UNLIKELY(block == NULL) && reclaim()) {
+    if (PM_UNLIKELY(block == NULL) && reclaim(n)) {
         clean = zero && n > PM_MEDIUM_MAX;
         block = any_block(n, &clean);
     }
@@ -69,7 +70,7 @@ static void *any_aligned(size_t align, size_t n) {
 static void *default_aligned(size_t align, size_t n) {
     pm_age();
     void *const block = any_aligned(align, pm_max(n, 1));
-    return PM_UNLIKELY(block == NULL) && reclaim() ? any_aligned(align, pm_max(n, 1)) : block;
+    return PM_UNLIKELY(block == NULL) && reclaim(n) ? any_aligned(align, pm_max(n, 1)) : block;
 }
 
 // What an address is whose slot is no arena, and where no huge block starts; *usable is set for

@@ -101,21 +101,23 @@ bool pm_inner_is_due(struct pm_pool *pool, bool all) {
     if (inner->seen_used != in_use) {
         pm_set(&inner->seen_used, in_use);
         pm_set(&inner->looks, 0);
-    } else if (inner->looks != PM_INNER_DONE) {
+    } else if (inner->looks < PM_INNER_REFUSED) {
         pm_set(&inner->looks, inner->looks + 1);
     }
     // Each block in use keeps its pages, so many at least.
     const size_t kept = in_use * pm_max(block_size(pool), pm_os_page_size());
     const size_t carved = pm_get(&pool->shared.carved);
     const bool is_sparse = kept < carved - carved / PM_INNER_SHARE;
-    const bool rests = inner->looks >= PM_INNER_REST && inner->looks != PM_INNER_DONE;
+    const bool rests = inner->looks >= PM_INNER_REST && inner->looks < PM_INNER_REFUSED;
+    // Who lists a pool anew has it looked at anew; a current one may change without a trace.
+    const bool done = inner->looks == PM_INNER_DONE && !is_current(pool);
     const bool parts_go = !is_in_huge_page(pool), due = is_sparse && (all || rests);
     // A current pool would be marked still when it is full.
     const bool marked = due && !parts_go && !is_current(pool);
     if (PM_UNLIKELY(marked != inner->is_marked)) {
         pm_arena_mark_due(pool, marked);
     }
-    return parts_go && (all || due);
+    return parts_go && !done && (all || due);
 }
 
 // Adds the blocks of a list. Returns how many; 0 when it is damaged, which is malloc's to report.
@@ -246,6 +248,7 @@ static size_t purge_pages(struct pm_pool *pool, const struct pages *chosen) {
             bytes += length;
         } else {
             restore(pool, (struct span){ first, last });
+            pm_set(&pool->inner.looks, PM_INNER_REFUSED);
         }
     }
     return bytes;

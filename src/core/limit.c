@@ -175,8 +175,7 @@ bool pm_limit_allows(size_t more) {
     if (PM_LIKELY(bytes <= pm_min(soft, hard))) {
         return true;
     }
-    // What can't be met is not worth a walk.
-    if (more <= hard) {
+    if (pm_limit_can_ever_allow(more)) {
         give_back(bytes);
         bytes = pm_limit_footprint() + more;
     }

@@ -16,6 +16,7 @@
 #include <stddef.h>
 
 #include "base/attributes.h"
+#include "config/limits.h"
 #include "config/options.h"
 
 // After the options were read; by one thread.
@@ -33,8 +34,12 @@ PM_INLINE bool pm_limit_is_set(void) {
 
 // Is more than the soft limit taken?
 PM_INLINE bool pm_limit_is_passed(void) {
-    return pm_options.limit_soft != PM_OPTION_UNSET &&
-           pm_limit_footprint() > pm_options.limit_soft;
+    return pm_options.limit_soft != PM_OPTION_UNSET && pm_limit_footprint() > pm_options.limit_soft;
+}
+
+// Could a request of n bytes be met if everything else went back?
+PM_INLINE bool pm_limit_can_ever_allow(size_t n) {
+    return n >> PM_ADDRESS_BITS == 0 && n <= pm_options.limit_hard;
 }
 
 // May `more` bytes be taken into use? Above the soft limit, free memory goes back first. The caller

@@ -134,14 +134,16 @@ struct pm_pool_remote {
 #define PM_PAGE_BYTES_MIN     4096
 #define PM_POOL_PAGE_WORDS    (PM_POOL_BYTES(PM_MEDIUM_POOL_BITS) / PM_PAGE_BYTES_MIN / 64)
 #define PM_INNER_NEVER_LOOKED UINT32_MAX
-#define PM_INNER_DONE         UINT32_MAX
+// Of `looks`: all was purged that can be, or the OS has refused some.
+#define PM_INNER_DONE    UINT32_MAX
+#define PM_INNER_REFUSED (PM_INNER_DONE - 1)
 
 // Written by the owner at misses, or by who has made sure that it is at none (core/inner.h).
 struct pm_pool_inner {
     uint64_t purged[PM_POOL_PAGE_WORDS]; // pages purged inside: their blocks are put away
     uint32_t away;                       // blocks put away: free, and on no list
     uint32_t seen_used;                  // its count of blocks in use when it was looked at last
-    uint32_t looks;      // since that has changed; DONE when all was purged that can be
+    uint32_t looks;                      // since that has changed; or DONE, or REFUSED
     struct pm_list rest; // LISTED: all of the heap's, looked at longest ago first; under its lock
     uint32_t is_marked;  // pm_arena_mark_due
     uint32_t unused[3];

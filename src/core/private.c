@@ -12,6 +12,7 @@
 #include "core/arena.h"
 #include "core/huge.h"
 #include "core/inner.h"
+#include "core/limit.h"
 #include "core/misuse.h"
 #include "core/mode.h"
 #include "poolmalloc.h"
@@ -42,7 +43,10 @@ static void *any_block(struct pm_heap *heap, size_t n, bool *clean) {
 }
 
 // When memory is refused: the heap's own pools can serve other classes, or large blocks.
-static bool reclaim(struct pm_heap *heap) {
+static bool reclaim(struct pm_heap *heap, size_t n) {
+    if (!pm_limit_can_ever_allow(n)) {
+        return false;
+    }
     const size_t pools = heap->pool_bytes, bytes = pm_heap_trim_pools(heap, true);
     return pm_age_trim() + bytes != 0 || heap->pool_bytes != pools;
 }
@@ -51,7 +55,7 @@ void *pm_private_malloc(struct pm_heap *heap, size_t n, bool zero) {
     bool clean = zero && n > PM_MEDIUM_MAX;
     pm_age();
     void *block = any_block(heap, n, &clean);
-    if (PM_UNLIKELY(block == NULL) && reclaim(heap)) {
+    if (PM_UNLIKELY(block == NULL) && reclaim(heap, n)) {
         clean = zero && n > PM_MEDIUM_MAX;
         block = any_block(heap, n, &clean);
     }
@@ -70,8 +74,8 @@ static void *any_aligned(struct pm_heap *heap, size_t align, size_t n) {
 void *pm_private_aligned(struct pm_heap *heap, size_t align, size_t n) {
     pm_age();
     void *const block = any_aligned(heap, align, pm_max(n, 1));
-    return PM_UNLIKELY(block == NULL) && reclaim(heap) ? any_aligned(heap, align, pm_max(n, 1))
-                                                       : block;
+    return PM_UNLIKELY(block == NULL) && reclaim(heap, n) ? any_aligned(heap, align, pm_max(n, 1))
+                                                          : block;
 }
 
 enum pm_verdict pm_private_prove(const struct pm_heap *heap, const void *block, size_t *size) {

@@ -116,6 +116,33 @@ TEST(what_rests_is_purged_and_what_is_freed_into_is_not) {
     CHECK(fake_count(FAKE_PURGE) == calls, "once is enough");
 }
 
+// A trim walks all free blocks of a pool: not again while nothing has changed.
+TEST(a_trim_leaves_out_what_has_not_changed_since_the_last) {
+    const unsigned count = take_full_pool(64);
+    struct pm_pool *const pool = pool_of(held[0]);
+    free_all_but(count - 2, 0);
+    CHECK(pm_malloc_trim(0) == 1 && !pm_inner_is_due(pool, true));
+    pm_free(held[count - 2]);
+    CHECK(pm_inner_is_due(pool, true), "a block was freed");
+    CHECK(pm_malloc_trim(0) == 0 && !pm_inner_is_due(pool, true));
+    unit_in_thread(pm_free, held[count - 1]);
+    CHECK(pm_inner_is_due(pool, true), "another thread has freed one");
+    AUDIT();
+}
+
+// Giving back costs a walk, and more when what went is needed again.
+TEST(a_request_that_no_trim_could_meet_purges_nothing) {
+    const unsigned count = take_full_pool(64);
+    free_all_but(count, 0);
+    CHECK(pm_malloc(PTRDIFF_MAX) == NULL && pm_malloc((size_t)1 << PM_ADDRESS_BITS) == NULL);
+    CHECK(pm_memalign((size_t)1 << 21, (size_t)1 << PM_ADDRESS_BITS) == NULL);
+    CHECK(fake_count(FAKE_PURGE) == 0);
+    pm_options.limit_hard = (size_t)64 << 20;
+    CHECK(pm_malloc(pm_options.limit_hard + 1) == NULL && fake_count(FAKE_PURGE) == 0);
+    CHECK(pm_malloc(pm_options.limit_hard) == NULL && fake_count(FAKE_PURGE) != 0);
+    AUDIT();
+}
+
 TEST(well_used_pools_are_left_alone) {
     const unsigned count = take_full_pool(64);
     for (unsigned i = 0; i < count; i += 2) {
