@@ -98,6 +98,9 @@
 #define PM_RECLAIM_HEAPS ((size_t)16)
 #define PM_RECLAIM_PARTS 32
 
+// Of threads that share one of 2^LATEST_BITS places by their addresses, the heap of the latest is noted.
+#define PM_LATEST_BITS 8
+
 // Listed pools are purged inside where at least 1/INNER_SHARE may be gained, when INNER_REST looks have found
 // the same number of blocks in use. INNER_LOOK are looked at when a heap takes another pool, or has more of
 // them than ever, if there are INNER_LEAST bytes of them, and while less than 1/INNER_VAIN of what was purged

@@ -443,27 +443,49 @@ void pm_heaps_start(void) {
     add_heap(&pm_ended_heap);
 }
 
-struct pm_heap *pm_heap_open(void) {
+// Where the heap is noted that was opened last by a thread with words like these.
+static struct pm_heap **noted(const struct pm_thread *user) {
+    static struct pm_heap *latest[1 << PM_LATEST_BITS];
+    return &latest[(uintptr_t)user * UINT64_C(0x9e3779b97f4a7c15) >> (64 - PM_LATEST_BITS)];
+}
+
+// The heap of a thread that began to allocate in the last round of its destructors, and so was never closed:
+// the words of this one are where its words were. Found unless another thread was noted since.
+static struct pm_heap *left_open(void) {
+    struct pm_heap *const heap = *noted(&pm_thread);
+    return heap != NULL && pm_get(&heap->user) == &pm_thread ? heap : NULL;
+}
+
+static struct pm_heap *new_heap(void) {
     // The first heap needs no mapping.
     static struct pm_heap first;
     static bool first_taken;
-    struct pm_heap *heap = NULL;
-    pm_lock(&pm_heaps.lock);
-    if (!pm_list_empty(&pm_heaps.idle)) {
-        heap = PM_LIST_ENTRY(pm_heaps.idle.next, struct pm_heap, idle);
-        pm_list_remove(&heap->idle);
-        heap->ended = false;
-    } else {
-        heap = first_taken ? pm_meta_alloc(sizeof *heap, PM_LINE_BYTES) : &first;
-        if (heap != NULL) {
-            first_taken = true;
-            add_heap(heap);
-        }
-    }
+    struct pm_heap *const heap = first_taken ? pm_meta_alloc(sizeof *heap, PM_LINE_BYTES) : &first;
     if (heap != NULL) {
+        first_taken = true;
+        add_heap(heap);
+    }
+    return heap;
+}
+
+static struct pm_heap *idle_heap(void) {
+    struct pm_heap *const heap = PM_LIST_ENTRY(pm_heaps.idle.next, struct pm_heap, idle);
+    pm_list_remove(&heap->idle);
+    heap->ended = false;
+    return heap;
+}
+
+struct pm_heap *pm_heap_open(void) {
+    pm_lock(&pm_heaps.lock);
+    struct pm_heap *heap = left_open();
+    if (heap == NULL) {
+        heap = pm_list_empty(&pm_heaps.idle) ? new_heap() : idle_heap();
+    }
+    if (heap != NULL && heap->user == NULL) {
+        *noted(&pm_thread) = heap;
         pm_add(&pm_arena_users, 1);
         pm_lock(&heap->lock);
-        heap->user = &pm_thread;
+        pm_set(&heap->user, &pm_thread);
         pm_unlock(&heap->lock);
     }
     pm_unlock(&pm_heaps.lock);
@@ -514,7 +536,7 @@ void pm_heap_purge_inside(struct pm_heap *heap, size_t grown) {
 
 static void abandon_all(struct pm_heap *heap) {
     pm_lock(&heap->lock);
-    heap->user = NULL;
+    pm_set(&heap->user, NULL);
     for (unsigned class = 0; class < PM_CLASS_COUNT; class ++) {
         struct pm_pool *const current = drop_current(heap, (pm_class) class);
         if (current != NULL) {

@@ -38,7 +38,8 @@ struct pm_heap {
     bool ended;                     // idle; of a private heap, destroyed
     bool is_private;                // what follows `user` is of use; never changes
     uint64_t misses;                // written by its thread
-    struct pm_thread *user; // the words of its thread, NULL while idle or private; under `lock`
+    // The words of its thread, NULL while idle or private; written under `lock`.
+    struct pm_thread *user;
 
     // A private heap is used by one thread at a time, which the program sees to. It keeps its FULL
     // pools, and knows its large blocks, which may be freed by others.

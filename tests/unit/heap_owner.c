@@ -233,11 +233,14 @@ TEST(a_damaged_link_of_a_remote_free_is_not_lost) {
 }
 
 TEST(without_memory_for_a_heap_a_thread_gets_no_block) {
+    static struct pm_thread others[1000]; // whose heaps these seem to be
     struct pm_heap *heap;
     unit_take(16);
+    pm_set(&pm_thread.heap->user, &others[0]);
     fake_fail(FAKE_MAP, 0, FAKE_ALL);
-    for (unsigned i = 0; (heap = pm_heap_open()) != NULL; i++) {
+    for (unsigned i = 1; (heap = pm_heap_open()) != NULL; i++) {
         CHECK(i < 1000);
+        pm_set(&heap->user, &others[i]);
         AUDIT();
     }
     AUDIT();

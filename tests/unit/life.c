@@ -11,6 +11,7 @@
 #include "core/life.h"
 #include "poolmalloc.h"
 
+#include <limits.h>
 #include <pthread.h>
 #include <string.h>
 
@@ -131,4 +132,33 @@ TEST(threads_that_come_and_go_leave_nothing) {
     AUDIT();
     CHECK(taken() == 0);
     CHECK(pm_heaps.count <= THREADS + 2, "%zu heaps", pm_heaps.count);
+}
+
+static pthread_key_t late_key;
+
+static void allocate_in_the_last_round(void *rounds) {
+    if ((uintptr_t)rounds < PTHREAD_DESTRUCTOR_ITERATIONS) {
+        pthread_setspecific(late_key, (void *)((uintptr_t)rounds + 1));
+    } else {
+        CHECK(pm_thread.heap == NULL);
+        unit_take(5000);
+        pm_free(pm_malloc(100));
+    }
+}
+
+static void *begin_late(void *unused) {
+    pthread_setspecific(late_key, (void *)(uintptr_t)1);
+    return unused;
+}
+
+// No destructor of ours is called any more, but the next thread with the same words has their heap.
+TEST(threads_that_begin_to_allocate_in_their_last_round_leave_no_heaps) {
+    CHECK(pthread_key_create(&late_key, allocate_in_the_last_round) == 0);
+    for (unsigned i = 0; i < 100; i++) {
+        pthread_t thread;
+        CHECK(pthread_create(&thread, NULL, begin_late, NULL) == 0);
+        pthread_join(thread, NULL);
+    }
+    CHECK(pm_heaps.count <= 4, "%zu heaps", pm_heaps.count);
+    AUDIT();
 }
