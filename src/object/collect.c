@@ -555,6 +555,30 @@ static void note(po_state *state, const struct po_gc_event *event, uint64_t obje
     }
 }
 
+// False without memory, and the vector is as it was.
+static bool resize_young(po_state *state, uint32_t room) {
+    void *const young = po_buffer_resize(state, state->young, room * sizeof *state->young);
+    if (young == NULL) {
+        return false;
+    }
+    state->young = young;
+    state->young_room = room;
+    return true;
+}
+
+// While no collection ran, there may have been very many young objects.
+static void fit_young(po_state *state) {
+    uint32_t room = state->young_room;
+    if (state->young_count < room / 8) {
+        while (room > YOUNG_ROOM && state->young_count < room / 4) {
+            room /= 2;
+        }
+    }
+    if (room != state->young_room) {
+        resize_young(state, room);
+    }
+}
+
 long po_gc_run(po_state *state, int generation) {
     struct po_gc_event event = { PO_GC_START, generation, 0, 0, NULL, 0 };
     struct run run = { .state = state, .generation = (unsigned)generation };
@@ -577,6 +601,7 @@ long po_gc_run(po_state *state, int generation) {
         close_holes(state);
     }
     if (run.generation == PO_GEN_OLD) {
+        fit_young(state);
         po_weak_fit(state);
         po_intern_fit(state);
         po_spare_free_all(state);
@@ -626,13 +651,7 @@ bool po_gc_grow(po_state *state) {
         po_fail(PO_NO_MEMORY);
         return false;
     }
-    void *const young = po_buffer_resize(state, state->young, room * sizeof *state->young);
-    if (young == NULL) {
-        return false;
-    }
-    state->young = young;
-    state->young_room = room;
-    return true;
+    return resize_young(state, room);
 }
 
 void po_track_again(po_state *state, struct po_container *container) {

@@ -898,6 +898,27 @@ TEST(a_full_collection_makes_the_table_of_weak_references_fit) {
     CHECK(state->weak.used == 0 && po_state_free(state, 2) == 0);
 }
 
+TEST(a_full_collection_makes_the_vector_of_young_objects_fit) {
+    enum { LISTS = 100000 };
+    static po_object *lists[LISTS];
+    po_state *const state = po_state_new();
+    const struct po_gc_config off = { PO_GC_OFF, { 700, 10, 10 } };
+    CHECK(po_gc_configure(state, &off) == 0);
+    for (size_t i = 0; i < LISTS; i++) {
+        lists[i] = po_list(state);
+    }
+    CHECK(state->young_room >= LISTS);
+    for (size_t i = 1; i < LISTS; i++) {
+        po_decref(lists[i]);
+    }
+    po_gc_collect(state, 0);
+    CHECK(state->young_room >= LISTS, "young collections are quick");
+    po_gc_collect(state, PO_GEN_OLD);
+    CHECK(state->young_room < 1000);
+    po_decref(lists[0]);
+    CHECK(po_state_free(state, 2) == 0);
+}
+
 TEST(an_interned_text_is_proved_as_any_other) {
     po_state *const state = po_state_new();
     CHECK(po_str_intern(state, "ab\xFF", 3) == NULL && last_is(PO_BAD_TEXT));
