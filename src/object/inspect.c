@@ -87,6 +87,8 @@ struct check {
     struct seen *seen; // open addressing
     size_t room, objects;
     uint64_t old, frozen, young;
+    uint64_t targets,
+        interned; // objects that are said to be in the table of weak references, of texts
     const po_object *holder;
 };
 
@@ -132,6 +134,8 @@ static int enter(void *block, size_t size, void *argument) {
     if (po_slots_of(object) == NULL) {
         FAULT(check, "poolobject: at %p there is no object: its head was overwritten\n", block);
     }
+    check->targets += (object->flags_ & PO_HAS_WEAK) != 0;
+    check->interned += (object->flags_ & PO_INTERNED) != 0;
     return 0;
 }
 
@@ -177,6 +181,30 @@ static void check_generation(struct check *check, const struct po_container *con
     }
 }
 
+// A weak reference that this state has, of the target.
+static bool is_weakref_of(const struct check *check, const struct po_weakref *weakref,
+                          const po_object *target) {
+    const po_object *const object = find(check, weakref)->object;
+    return object != NULL && object->type_ == PO_WEAKREF_ && weakref->target == target;
+}
+
+static void check_ring(struct check *check, const struct po_weakref *weakref) {
+    const po_object *const target = weakref->target;
+    if (target == NULL || is_shared(check->state, target)) {
+        return;
+    }
+    const po_object *const known = find(check, target)->object;
+    const bool is_target = known != NULL && (known->flags_ & PO_HAS_WEAK);
+    const bool is_immortal = known != NULL && po_is_immortal(known);
+    if (is_target
+            ? !is_weakref_of(check, weakref->next, target) || weakref->next->prev != weakref ||
+                  !is_weakref_of(check, weakref->prev, target) || weakref->prev->next != weakref
+            : !is_immortal) {
+        FAULT(check, "poolobject: weakref at %p is not among those of its target, %p\n",
+              (const void *)weakref, (const void *)target);
+    }
+}
+
 static int enter_references(void *block, size_t size, void *argument) {
     (void)size;
     struct check *const check = argument;
@@ -185,6 +213,9 @@ static int enter_references(void *block, size_t size, void *argument) {
         return 0;
     }
     check_generation(check, block);
+    if (object->type_ == PO_WEAKREF_) {
+        check_ring(check, block);
+    }
     if (po_is_tracked(object) && po_slots_of(object)->traverse != NULL) {
         check->holder = object;
         po_slots_of(object)->traverse(object, enter_reference, check);
@@ -267,6 +298,26 @@ static void check_sums(struct check *check) {
     }
 }
 
+// Of a table that all objects of a state with a flag are in, `flagged` of them: as themselves, or as weak
+// references of theirs.
+static void check_table(struct check *check, const struct po_table *table, uint16_t type,
+                        uint64_t flagged) {
+    const char *const name = po_slots[type]->type->name;
+    size_t used = 0;
+    for (size_t i = 0; i < table->room; i++) {
+        const void *const entry = table->entry[i];
+        const po_object *const object = entry != NULL ? find(check, entry)->object : NULL;
+        if (entry != NULL && (object == NULL || object->type_ != type)) {
+            FAULT(check, "poolobject: a table has %p, where this state has no %s\n", entry, name);
+        }
+        used += entry != NULL;
+    }
+    if (used != table->used || used != flagged) {
+        FAULT(check, "poolobject: a table has %zu of %s instead of %zu, for %" PRIu64 " objects\n",
+              used, name, table->used, flagged);
+    }
+}
+
 size_t po_check(po_state *state, int fd) {
     struct check check = { .state = state, .fd = fd };
     if (state->running >= 0) {
@@ -289,6 +340,8 @@ size_t po_check(po_state *state, int fd) {
     po_walk(state, true, enter_references, &check);
     check_counts(&check);
     check_sums(&check);
+    check_table(&check, &state->weak, PO_WEAKREF_, check.targets);
+    check_table(&check, &state->interned, PO_STR_, check.interned);
     po_walk(state, true, check_words, &check);
     pm_free(check.seen);
     return check.faults;

@@ -521,6 +521,15 @@ void po_check_state(po_state *state, const po_object *object);
 
 // --- weakref.c ----------------------------------------------------------------------------------
 
+struct po_weakref {
+    PO_HEAD;
+    po_object *target;       // NULL when dead; not counted
+    struct po_weakref *next; // of the same target; when dead, of those that are to be called
+    struct po_weakref *prev; // of the same target
+    po_weak_callback callback;
+    po_object *data;
+};
+
 // The object ends: its weak references are dead, then their callbacks are called.
 void po_weak_end(po_state *state, po_object *target);
 // The same for trash, in two steps: first all die, then the callbacks of those that are not trash

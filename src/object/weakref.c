@@ -4,20 +4,12 @@
 // Weak references. No object has room for them: a state has a table, by the target's address, and an
 // object that is in it has a flag. So any object can have some, and those without pay nothing.
 //
-// A weak reference that has a target is in the chain of that target, which the table holds; one without
-// is in none. References from chains are not counted.
+// A weak reference that has a target is in the chain of that target, a ring whose first the table holds; one
+// without is in none. References from chains are not counted.
 
 #include <string.h>
 
 #include "object/object.h"
-
-struct po_weakref {
-    PO_HEAD;
-    po_object *target;       // NULL when dead; not counted
-    struct po_weakref *next; // of the same target; when dead, of those that are to be called
-    po_weak_callback callback;
-    po_object *data;
-};
 
 static bool is_dead_or_dying(const po_object *target) {
     return target == NULL || target->count_ == 0 ||
@@ -59,6 +51,12 @@ static struct po_weakref *take_chain(po_state *state, po_object *target) {
 
 // --- Ends -------------------------------------------------------------------------------------------
 
+// Nobody is to find it in a chain any more.
+static void kill(struct po_weakref *weakref) {
+    weakref->target = NULL;
+    weakref->next = weakref->prev = NULL;
+}
+
 // The weak reference leaves its chain, and is dead.
 static void leave(po_state *state, struct po_weakref *weakref) {
     po_object *const target = weakref->target;
@@ -66,20 +64,17 @@ static void leave(po_state *state, struct po_weakref *weakref) {
         weakref->target = NULL;
         return;
     }
-    const size_t at = find(&state->weak, target);
-    struct po_weakref *before = state->weak.entry[at];
-    if (before != weakref) {
-        while (before->next != weakref) {
-            before = before->next;
-        }
-        before->next = weakref->next;
-    } else if (weakref->next != NULL) {
-        state->weak.entry[at] = weakref->next;
-    } else {
+    if (weakref->next == weakref) {
         take_chain(state, target);
+    } else {
+        const size_t at = find(&state->weak, target);
+        if (state->weak.entry[at] == weakref) {
+            state->weak.entry[at] = weakref->next;
+        }
+        weakref->prev->next = weakref->next;
+        weakref->next->prev = weakref->prev;
     }
-    weakref->target = NULL;
-    weakref->next = NULL;
+    kill(weakref);
 }
 
 void po_weak_die(po_state *state, po_object *weakref) {
@@ -87,18 +82,18 @@ void po_weak_die(po_state *state, po_object *weakref) {
 }
 
 void po_weak_kill(po_state *state, po_object *target, struct po_weak_calls *calls) {
-    for (struct po_weakref *weakref = take_chain(state, target), *next; weakref != NULL;
-         weakref = next) {
+    struct po_weakref *const first = take_chain(state, target), *weakref = first, *next;
+    do {
         next = weakref->next;
-        weakref->target = NULL;
-        weakref->next = NULL;
+        kill(weakref);
         const po_object *const object = &weakref->object;
         if (weakref->callback != NULL && object->count_ != 0 && !(object->flags_ & PO_TRASH)) {
             po_incref(&weakref->object);
             *calls->end = weakref;
             calls->end = &weakref->next;
         }
-    }
+        weakref = next;
+    } while (weakref != first);
 }
 
 void po_weak_call(const struct po_weak_calls *calls) {
@@ -149,31 +144,27 @@ static struct po_weakref *shared_one(const po_state *state, const po_object *tar
     if (!(target->flags_ & PO_HAS_WEAK)) {
         return NULL;
     }
-    struct po_weakref *weakref = state->weak.entry[find(&state->weak, target)];
-    while (weakref->next != NULL) {
-        weakref = weakref->next;
-    }
-    return weakref->callback == NULL && weakref->object.count_ != 0 ? weakref : NULL;
+    const struct po_weakref *const first = state->weak.entry[find(&state->weak, target)];
+    struct po_weakref *const last = first->prev;
+    return last->callback == NULL && last->object.count_ != 0 ? last : NULL;
 }
 
 // Callbacks are called from the latest to the first; one without is last. The table has room.
 static void join(po_state *state, struct po_weakref *weakref, po_object *target) {
     if (!(target->flags_ & PO_HAS_WEAK)) {
         target->flags_ |= PO_HAS_WEAK;
+        weakref->next = weakref->prev = weakref;
         po_table_insert(&state->weak, &weak, weakref);
         return;
     }
     const size_t at = find(&state->weak, target);
-    struct po_weakref *last = state->weak.entry[at];
+    struct po_weakref *const first = state->weak.entry[at];
+    weakref->next = first;
+    weakref->prev = first->prev;
+    first->prev = first->prev->next = weakref;
     if (weakref->callback != NULL) {
-        weakref->next = last;
         state->weak.entry[at] = weakref;
-        return;
     }
-    while (last->next != NULL) {
-        last = last->next;
-    }
-    last->next = weakref;
 }
 
 po_object *po_weakref(po_state *state, po_object *target, po_weak_callback callback,
@@ -198,7 +189,7 @@ po_object *po_weakref(po_state *state, po_object *target, po_weak_callback callb
         return po_incref(&made->object);
     }
     weakref->target = target;
-    weakref->next = NULL;
+    weakref->next = weakref->prev = NULL;
     weakref->callback = callback;
     weakref->data = callback != NULL && data != NULL ? po_incref(data) : NULL;
     if (callback != NULL) {

@@ -290,15 +290,41 @@ TEST(callbacks_are_called_from_the_latest_to_the_first) {
     end_state(state);
 }
 
-TEST(a_dropped_weak_reference_is_not_called) {
-    po_state *const state = state_off();
-    struct thing *const thing = make(state, 1);
-    po_object *const kept = watch(state, thing, 1), *const dropped = watch(state, thing, 2);
-    po_decref(dropped);
-    drop(thing);
-    CHECK(is_log("F1 W1 R1 "));
-    po_decref(kept);
-    end_state(state);
+// One without a callback among them: it is last, whenever it was made.
+TEST(dropped_weak_references_are_not_called_and_the_others_are_in_their_order) {
+    enum { COUNT = 4 };
+    for (unsigned dropped = 0; dropped < 1 << COUNT; dropped++) {
+        po_state *const state = state_off();
+        struct thing *const thing = make(state, 9);
+        po_object *weakref[COUNT], *silent = NULL;
+        char log[64];
+        int length = sprintf(log, "F9 ");
+        for (int i = 0; i < COUNT; i++) {
+            weakref[i] = watch(state, thing, i + 1);
+            if (i == COUNT / 2) {
+                silent = po_weakref(state, &thing->object, NULL, NULL);
+            }
+        }
+        for (int i = 0; i < COUNT; i++) {
+            if (dropped >> i & 1) {
+                po_clear(&weakref[i]);
+            }
+        }
+        for (int i = COUNT; i-- > 0;) {
+            length += weakref[i] == NULL ? 0 : sprintf(log + length, "W%d ", i + 1);
+        }
+        sprintf(log + length, "R9 ");
+        happened[0] = '\0';
+        CHECK(po_weakref(state, &thing->object, NULL, NULL) == silent && silent->count_ == 2);
+        po_decref(silent);
+        drop(thing);
+        CHECK(is_log(log) && !lives(silent));
+        for (int i = 0; i < COUNT; i++) {
+            po_clear(&weakref[i]);
+        }
+        po_decref(silent);
+        end_state(state);
+    }
 }
 
 TEST(weak_references_without_a_callback_are_one) {

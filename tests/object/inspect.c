@@ -416,6 +416,80 @@ TEST(check_names_each_reference_to_an_object_that_was_freed) {
     end();
 }
 
+// --- po_check: the tables -------------------------------------------------------------------------
+
+static void ignore_call(po_object *weakref, po_object *data) {
+    (void)weakref, (void)data;
+}
+
+static void check_finds_weak(const struct po_weakref *weakref, const void *target) {
+    const char *const text = check();
+    CHECK(faults != 0 && says(text, "weakref at %p is not among those of its target, %p\n",
+                              (const void *)weakref, target),
+          "%s", text);
+}
+
+TEST(check_names_a_weak_reference_that_its_target_would_not_find) {
+    start();
+    PO_AUTO po_object *target = new_list(), *other = new_list();
+    struct po_weakref *weak[3];
+    for (unsigned i = 0; i < 3; i++) {
+        weak[i] = (struct po_weakref *)sure(po_weakref(state, target, ignore_call, NULL));
+    }
+    check_is_silent();
+    struct po_weakref *const next = weak[1]->next;
+    weak[1]->next = weak[1];
+    check_finds_weak(weak[1], target);
+    weak[1]->next = (struct po_weakref *)other;
+    check_finds_weak(weak[1], target);
+    weak[1]->next = next;
+    weak[1]->target = other;
+    check_finds_weak(weak[1], other);
+    weak[1]->target = target;
+    target->flags_ &= (uint16_t)~PO_HAS_WEAK;
+    check_finds_weak(weak[0], target);
+    target->flags_ |= PO_HAS_WEAK;
+    check_is_silent();
+    for (unsigned i = 0; i < 3; i++) {
+        po_decref(&weak[i]->object);
+    }
+    po_clear(&target);
+    po_clear(&other);
+    end();
+}
+
+TEST(check_looks_at_the_tables_of_a_state) {
+    start();
+    PO_AUTO po_object *list = new_list(), *text = sure(po_str_intern(state, "interned", 8));
+    PO_AUTO po_object *weak = sure(po_weakref(state, list, NULL, NULL));
+    struct po_table *const tables[] = { &state->weak, &state->interned };
+    const char *const names[] = { "weakref", "str" };
+    check_is_silent();
+    for (unsigned i = 0; i < 2; i++) {
+        void **entry = tables[i]->entry;
+        while (*entry == NULL) {
+            entry++;
+        }
+        void *const was = *entry;
+        *entry = list;
+        const char *const text_of = check();
+        CHECK(faults == 1 && says(text_of, "a table has %p, where this state has no %s\n",
+                                  (void *)list, names[i]),
+              "%s", text_of);
+        *entry = NULL;
+        CHECK(says(check(), "a table has 0 of %s instead of 1, for 1 objects\n", names[i]));
+        *entry = was;
+        check_is_silent();
+    }
+    text->flags_ &= (uint16_t)~PO_INTERNED;
+    CHECK(says(check(), "a table has 1 of str instead of 1, for 0 objects\n"));
+    text->flags_ |= PO_INTERNED;
+    po_clear(&weak);
+    po_clear(&list);
+    po_clear(&text);
+    end();
+}
+
 // --- po_check: what traverse passes over ----------------------------------------------------------
 
 static void check_suspects(const po_object *holder, size_t offset, const po_object *held) {
