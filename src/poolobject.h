@@ -530,10 +530,10 @@ int po_weakref_get(const po_object *weakref, po_object **target);
  * references are the program's own. Looks at the whole state. 0 or -1. */
 int po_explain(po_object *object, int fd);
 
-/* Looks whether everything in the state is as it must be: counts against references, and what the
- * collector knows. Returns how many things are not; where fd is not -1, a line for each goes there, and
- * one for each word of an object that looks like a reference which its traverse passes over. SIZE_MAX
- * when it could not look: without memory, or inside of a collection. */
+/* Looks whether everything in the state is as it must be: counts against references, what the collector
+ * knows, and the tables of weak references and interned texts. Returns how many things are not; where fd is not
+ * -1, a line for each goes there, and one for each word of an object that looks like a reference which its
+ * traverse passes over. SIZE_MAX when it could not look: without memory, or inside of a collection. */
 size_t po_check(po_state *state, int fd);
 
 #if defined(__GNUC__)

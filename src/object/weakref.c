@@ -4,8 +4,8 @@
 // Weak references. No object has room for them: a state has a table, by the target's address, and an
 // object that is in it has a flag. So any object can have some, and those without pay nothing.
 //
-// A weak reference that has a target is in the chain of that target, a ring whose first the table holds; one
-// without is in none. References from chains are not counted.
+// A weak reference that has a target is in the ring of that target, whose first the table holds; one
+// without is in none. References from rings are not counted.
 
 #include <string.h>
 
@@ -22,13 +22,13 @@ static uint64_t hash_of(const po_object *target) {
     return po_hash_word((uintptr_t)target);
 }
 
-static uint64_t hash_of_chain(const void *entry) {
+static uint64_t hash_of_ring(const void *entry) {
     return hash_of(((const struct po_weakref *)entry)->target);
 }
 
-static const struct po_table_kind weak = { .hash = hash_of_chain, .room_least = 8 };
+static const struct po_table_kind weak = { .hash = hash_of_ring, .room_least = 8 };
 
-// The place of the chain of a target that has one.
+// The place of the ring of a target that has one.
 static size_t find(const struct po_table *table, const po_object *target) {
     size_t at = po_table_home(table, hash_of(target));
     while (((const struct po_weakref *)table->entry[at])->target != target) {
@@ -41,23 +41,23 @@ void po_weak_fit(po_state *state) {
     po_table_fit(state, &state->weak, &weak);
 }
 
-static struct po_weakref *take_chain(po_state *state, po_object *target) {
+static struct po_weakref *take_ring(po_state *state, po_object *target) {
     const size_t at = find(&state->weak, target);
-    struct po_weakref *const chain = state->weak.entry[at];
+    struct po_weakref *const ring = state->weak.entry[at];
     po_table_remove(&state->weak, &weak, at);
     target->flags_ &= (uint16_t)~PO_HAS_WEAK;
-    return chain;
+    return ring;
 }
 
 // --- Ends -------------------------------------------------------------------------------------------
 
-// Nobody is to find it in a chain any more.
+// Nobody is to find it in a ring any more.
 static void kill(struct po_weakref *weakref) {
     weakref->target = NULL;
     weakref->next = weakref->prev = NULL;
 }
 
-// The weak reference leaves its chain, and is dead.
+// The weak reference leaves its ring, and is dead.
 static void leave(po_state *state, struct po_weakref *weakref) {
     po_object *const target = weakref->target;
     if (target == NULL || !(target->flags_ & PO_HAS_WEAK)) {
@@ -65,7 +65,7 @@ static void leave(po_state *state, struct po_weakref *weakref) {
         return;
     }
     if (weakref->next == weakref) {
-        take_chain(state, target);
+        take_ring(state, target);
     } else {
         const size_t at = find(&state->weak, target);
         if (state->weak.entry[at] == weakref) {
@@ -82,7 +82,7 @@ void po_weak_die(po_state *state, po_object *weakref) {
 }
 
 void po_weak_kill(po_state *state, po_object *target, struct po_weak_calls *calls) {
-    struct po_weakref *const first = take_chain(state, target), *weakref = first, *next;
+    struct po_weakref *const first = take_ring(state, target), *weakref = first, *next;
     do {
         next = weakref->next;
         kill(weakref);
@@ -139,7 +139,7 @@ const struct po_slots po_weakref_slots = {
     .clear = clear,
 };
 
-// The one without a callback that all share: the last of the chain.
+// The one without a callback that all share: the last of the ring.
 static struct po_weakref *shared_one(const po_state *state, const po_object *target) {
     if (!(target->flags_ & PO_HAS_WEAK)) {
         return NULL;
