@@ -133,7 +133,7 @@ struct po_weak_calls {
     struct po_weakref *first, **end;
 };
 
-// What a state finds by a hash (table.c): texts that are one object each (intern.c), and chains of weak references
+// What a state finds by a hash (table.c): texts that are one object each (intern.c), and rings of weak references
 // by their target (weakref.c). References from there are not counted.
 struct po_table {
     void **entry;
