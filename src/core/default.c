@@ -42,29 +42,26 @@ static bool reclaim(size_t n) {
     return pm_limit_can_ever_allow(n) && pm_age_trim() != 0;
 }
 
-static void *any_block(size_t n, bool *clean) {
+static void *any_block(size_t n, bool zero) {
     return n <= PM_MEDIUM_MAX ? (void *)pool_block(pm_class_of(n), false)
-                              : pm_large_malloc(n, PM_BLOCK_ALIGN, clean);
+                              : pm_large_malloc(n, PM_BLOCK_ALIGN, zero);
 }
 
 static void *default_malloc(size_t n, bool zero) {
-    bool clean = zero && n > PM_MEDIUM_MAX;
     pm_age();
-    void *block = any_block(n, &clean);
+    void *block = any_block(n, zero);
     if (PM_UNLIKELY(block == NULL) && reclaim(n)) {
-        clean = zero && n > PM_MEDIUM_MAX;
-        block = any_block(n, &clean);
+        block = any_block(n, zero);
     }
-    if (zero && block != NULL && (n <= PM_MEDIUM_MAX || !clean)) {
+    if (zero && block != NULL && n <= PM_MEDIUM_MAX) {
         memset(block, 0, n);
     }
     return block;
 }
 
 static void *any_aligned(size_t align, size_t n) {
-    bool clean = false;
     return pm_class_can_align(align, n) ? (void *)pool_block(pm_class_aligned(align, n), true)
-                                        : pm_large_malloc(n, align, &clean);
+                                        : pm_large_malloc(n, align, false);
 }
 
 static void *default_aligned(size_t align, size_t n) {

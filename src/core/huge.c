@@ -8,6 +8,8 @@
 
 #include "core/huge.h"
 
+#include <string.h>
+
 #include "base/atomic.h"
 #include "base/bits.h"
 #include "core/clock.h"
@@ -238,7 +240,7 @@ static struct pm_huge *map_new(size_t size, size_t align) {
     return huge;
 }
 
-void *pm_huge_malloc(size_t n, size_t align, bool *clean) {
+void *pm_huge_malloc(size_t n, size_t align, bool zero) {
     const size_t size = pm_round_up(n, pm_os_page_size());
     align = pm_max(align, PM_SLOT_BYTES);
     if (!pm_limit_allows(size)) {
@@ -246,7 +248,9 @@ void *pm_huge_malloc(size_t n, size_t align, bool *clean) {
     }
     struct pm_huge *huge = reuse(size, align);
     // Pages that the program never touches must not be cleared one by one.
-    *clean = huge == NULL || (*clean && pm_os_purge(huge->at, huge->size) == 0);
+    if (huge != NULL && zero && pm_os_purge(huge->at, huge->size) != 0) {
+        memset(huge->at, 0, n);
+    }
     if (huge == NULL) {
         huge = map_new(size, align);
     }
@@ -291,8 +295,8 @@ static struct pm_huge *choose_unmap(uint32_t now, bool all) {
     }
     struct pm_huge *const oldest = of_link(pm_huge_blocks.cached.prev);
     const size_t keep = pm_keep_limit(&pm_huge_blocks.keep, pm_huge_blocks.used_bytes, now);
-    if (all || pm_huge_blocks.cached_count > PM_HUGE_CACHE_COUNT || pm_huge_blocks.cached_bytes > keep ||
-        pm_clock_is_old(oldest->freed_at, now)) {
+    if (all || pm_huge_blocks.cached_count > PM_HUGE_CACHE_COUNT ||
+        pm_huge_blocks.cached_bytes > keep || pm_clock_is_old(oldest->freed_at, now)) {
         remove_cached(oldest);
         pm_keep_purged(&pm_huge_blocks.keep, oldest->size);
         return oldest;
@@ -393,8 +397,8 @@ void *pm_huge_resize(void *at, size_t n) {
         shrink(huge, size);
     }
     // It doesn't count while it is on no list.
-    const bool done = size <= huge->size || (pm_limit_allows(size) &&
-                                             (grow_in_place(huge, size) || move(huge, size)));
+    const bool done = size <= huge->size ||
+                      (pm_limit_allows(size) && (grow_in_place(huge, size) || move(huge, size)));
     void *const result = done ? huge->at : NULL;
     pm_lock(&pm_huge_blocks.lock);
     add_used(huge);

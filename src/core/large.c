@@ -11,26 +11,25 @@
 #include "core/map.h"
 #include "core/run.h"
 
-void *pm_large_malloc(size_t n, size_t align, bool *clean) {
+void *pm_large_malloc(size_t n, size_t align, bool zero) {
     const size_t room = n + (align > (size_t)1 << PM_RUN_UNIT_BITS ? align : 0);
     void *block = NULL;
     for (unsigned kind = 0; kind < PM_RUNS_COUNT && block == NULL; kind++) {
         if (room <= pm_run_max(kind)) {
-            block = pm_run_malloc(&pm_runs[kind], n, align, clean);
+            block = pm_run_malloc(&pm_runs[kind], n, align, zero);
         }
     }
     // A limit on the address space may leave room for a block but not for another arena.
-    return block != NULL ? block : pm_huge_malloc(n, align, clean);
+    return block != NULL ? block : pm_huge_malloc(n, align, zero);
 }
 
 void *pm_large_malloc_growing(size_t size, size_t n) {
-    bool clean = false;
     if (n <= size || n - size > size / 4 || n <= PM_MEDIUM_MAX) {
         return NULL;
     }
     // Long ones leave the arenas: from then on they move without copying.
     return n <= pm_run_max(PM_RUNS_SMALL) ? pm_run_malloc_growing(&pm_runs[PM_RUNS_SMALL], n)
-                                          : pm_huge_malloc(n, PM_BLOCK_ALIGN, &clean);
+                                          : pm_huge_malloc(n, PM_BLOCK_ALIGN, false);
 }
 
 static bool resize_run(enum pm_runs_kind kind, size_t least, void *block, size_t n) {

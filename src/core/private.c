@@ -37,9 +37,9 @@ static void *owned(struct pm_heap *heap, void *large) {
     return large;
 }
 
-static void *any_block(struct pm_heap *heap, size_t n, bool *clean) {
+static void *any_block(struct pm_heap *heap, size_t n, bool zero) {
     return n <= PM_MEDIUM_MAX ? pool_block(heap, pm_class_of(n), false)
-                              : owned(heap, pm_large_malloc(n, PM_BLOCK_ALIGN, clean));
+                              : owned(heap, pm_large_malloc(n, PM_BLOCK_ALIGN, zero));
 }
 
 // When memory is refused: the heap's own pools can serve other classes, or large blocks.
@@ -52,23 +52,20 @@ static bool reclaim(struct pm_heap *heap, size_t n) {
 }
 
 void *pm_private_malloc(struct pm_heap *heap, size_t n, bool zero) {
-    bool clean = zero && n > PM_MEDIUM_MAX;
     pm_age();
-    void *block = any_block(heap, n, &clean);
+    void *block = any_block(heap, n, zero);
     if (PM_UNLIKELY(block == NULL) && reclaim(heap, n)) {
-        clean = zero && n > PM_MEDIUM_MAX;
-        block = any_block(heap, n, &clean);
+        block = any_block(heap, n, zero);
     }
-    if (zero && block != NULL && (n <= PM_MEDIUM_MAX || !clean)) {
+    if (zero && block != NULL && n <= PM_MEDIUM_MAX) {
         memset(block, 0, n);
     }
     return block;
 }
 
 static void *any_aligned(struct pm_heap *heap, size_t align, size_t n) {
-    bool clean = false;
     return pm_class_can_align(align, n) ? pool_block(heap, pm_class_aligned(align, n), true)
-                                        : owned(heap, pm_large_malloc(n, align, &clean));
+                                        : owned(heap, pm_large_malloc(n, align, false));
 }
 
 void *pm_private_aligned(struct pm_heap *heap, size_t align, size_t n) {

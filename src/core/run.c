@@ -212,6 +212,14 @@ struct dirt {
     uint64_t word[PM_DIRTY_WORDS];
 };
 
+static void find_dirt(struct dirt *found, const struct pm_run_arena *arena, size_t unit,
+                      size_t count) {
+    *found = (struct dirt){ 0 };
+    for (size_t w = unit / 64; w <= (unit + count - 1) / 64; w++) {
+        found->word[w] = arena->dirty[w] & dirty_mask(w, unit, count);
+    }
+}
+
 static void change_used(struct pm_runs *runs, struct pm_run_arena *arena, size_t by) {
     pm_add(&runs->used_units, by);
     arena->thp.used += (uint32_t)by;
@@ -239,9 +247,7 @@ static void *use_run(struct pm_runs *runs, struct pm_run *run, size_t count, siz
         list_free(runs, arena, unit + count, rest, resident, freed_at);
     }
     pm_keep_missed(&runs->keep, (count - dirty) << runs->unit_bits);
-    for (size_t w = 0; w < PM_DIRTY_WORDS; w++) {
-        found->word[w] = dirty == 0 ? 0 : arena->dirty[w] & dirty_mask(w, unit, count);
-    }
+    find_dirt(found, arena, unit, count);
     if (!all) {
         set_dirty(arena, unit, count, true);
     }
@@ -342,14 +348,6 @@ static void *take_or_grow(struct pm_runs *runs, size_t count, size_t align, stru
     return at;
 }
 
-static bool is_clean(const struct dirt *found) {
-    uint64_t any = 0;
-    for (size_t w = 0; w < PM_DIRTY_WORDS; w++) {
-        any |= found->word[w];
-    }
-    return any == 0;
-}
-
 // Makes the units of a new run read as zero that were found dirty. The others stay as they are: many were never
 // touched, or given back.
 static void clear(const struct pm_runs *runs, char *at, size_t n, const struct dirt *found) {
@@ -362,16 +360,14 @@ static void clear(const struct pm_runs *runs, char *at, size_t n, const struct d
     }
 }
 
-void *pm_run_malloc(struct pm_runs *runs, size_t n, size_t align, bool *clean) {
+void *pm_run_malloc(struct pm_runs *runs, size_t n, size_t align, bool zero) {
     const size_t count = units_for(runs, n);
     struct dirt found;
     align = pm_max(align, (size_t)1 << runs->unit_bits);
     char *const at =
         pm_limit_allows(count << runs->unit_bits) ? take_or_grow(runs, count, align, &found) : NULL;
-    if (at != NULL && *clean) {
+    if (at != NULL && zero) {
         clear(runs, at, n, &found);
-    } else if (at != NULL) {
-        *clean = is_clean(&found);
     }
     return at;
 }

@@ -89,9 +89,8 @@ PM_INLINE size_t pm_run_max(enum pm_runs_kind kind) {
 }
 
 // A run of n bytes or more (1 to pm_run_max) at a multiple of align (a power of two; n + align is
-// at most pm_run_max where it is larger than a unit), or NULL. *clean asks for bytes that read
-// as zero, and tells whether they do.
-void *pm_run_malloc(struct pm_runs *runs, size_t n, size_t align, bool *clean);
+// at most pm_run_max where it is larger than a unit), or NULL. With `zero` the n bytes read as zero.
+void *pm_run_malloc(struct pm_runs *runs, size_t n, size_t align, bool zero);
 
 // The same for a run that will grow: at the head of a free run twice as long, where there is one.
 void *pm_run_malloc_growing(struct pm_runs *runs, size_t n);

@@ -19,8 +19,7 @@
 #define NOW 100000u
 
 static char *take(size_t n) {
-    bool clean = false;
-    char *const at = pm_huge_malloc(n, PM_BLOCK_ALIGN, &clean);
+    char *const at = pm_huge_malloc(n, PM_BLOCK_ALIGN, false);
     CHECK(at != NULL);
     at[0] = at[n - 1] = 1;
     return at;
@@ -47,10 +46,9 @@ TEST(blocks_start_at_slots_and_are_aligned_as_asked) {
     static const size_t sizes[] = { 1, 5000, 3 * MIB, 4 * MIB, 4 * MIB + 1, 17 * MIB };
     for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         for (size_t align = 16; align <= 128 * MIB; align *= 8) {
-            bool clean = false;
-            char *const at = pm_huge_malloc(sizes[i], align, &clean);
+            char *const at = pm_huge_malloc(sizes[i], align, true);
             CHECK(at != NULL && (uintptr_t)at % pm_max(align, PM_SLOT_BYTES) == 0);
-            CHECK(clean && unit_is_zero(at, sizes[i]));
+            CHECK(unit_is_zero(at, sizes[i]));
             CHECK(size_of(at) == pm_round_up(sizes[i], pm_os_page_size()));
             CHECK(pm_map_kind(at) == PM_SLOT_HUGE && *pm_map_huge(at) != NULL);
             for (size_t slot = PM_SLOT_BYTES; slot < sizes[i]; slot += PM_SLOT_BYTES) {
@@ -69,22 +67,20 @@ TEST(a_freed_block_serves_the_next_request_of_its_size) {
         AUDIT();
         const uint32_t mapped = fake_count(FAKE_MAP), purged = fake_count(FAKE_PURGE);
         // Zeros are made by a purge, where they are asked for.
-        bool clean = round % 2 != 0;
-        CHECK(pm_huge_malloc(20 * MIB, 16, &clean) == at && fake_count(FAKE_MAP) == mapped);
-        CHECK(clean == (round % 2 != 0) && (fake_count(FAKE_PURGE) != purged) == clean);
-        CHECK(unit_is_zero(at, 4096) == clean);
+        const bool zero = round % 2 != 0;
+        CHECK(pm_huge_malloc(20 * MIB, 16, zero) == at && fake_count(FAKE_MAP) == mapped);
+        CHECK((fake_count(FAKE_PURGE) != purged) == zero && unit_is_zero(at, 4096) == zero);
         AUDIT();
         give(at);
     }
 }
 
-TEST(a_block_that_the_system_does_not_purge_is_not_clean) {
+TEST(a_block_that_the_system_does_not_purge_is_cleared) {
     keep_much();
-    bool clean = true;
     char *const at = take(20 * MIB);
     give(at);
     fake_fail(FAKE_PURGE, 0, FAKE_ALL);
-    CHECK(pm_huge_malloc(20 * MIB, 16, &clean) == at && !clean && at[0] == 1);
+    CHECK(pm_huge_malloc(20 * MIB, 16, true) == at && unit_is_zero(at, 20 * MIB));
 }
 
 TEST(the_cache_is_bounded_in_number) {
@@ -174,17 +170,16 @@ TEST(misuse_is_told) {
 TEST(without_memory_there_is_no_block_and_later_it_goes_on) {
     keep_much();
     char *const at = take(20 * MIB);
-    bool clean = false;
     fake_fail(FAKE_MAP, 0, FAKE_ALL);
     for (unsigned i = 0; i < 100; i++) {
-        CHECK(pm_huge_malloc(20 * MIB, 16, &clean) == NULL);
+        CHECK(pm_huge_malloc(20 * MIB, 16, false) == NULL);
         AUDIT();
     }
     give(at);
-    CHECK(pm_huge_malloc(20 * MIB, 16, &clean) == at, "what is cached serves");
+    CHECK(pm_huge_malloc(20 * MIB, 16, false) == at, "what is cached serves");
     fake_heal();
-    CHECK(pm_huge_malloc(20 * MIB, 16, &clean) != NULL);
-    CHECK(pm_huge_malloc(PTRDIFF_MAX - 4096, 16, &clean) == NULL);
+    CHECK(pm_huge_malloc(20 * MIB, 16, false) != NULL);
+    CHECK(pm_huge_malloc(PTRDIFF_MAX - 4096, 16, false) == NULL);
     AUDIT();
 }
 
@@ -197,8 +192,7 @@ TEST(a_failure_anywhere_leaves_all_in_order) {
             char *blocks[6] = { NULL };
             fake_fail(calls[call], k, 1 + k % 2);
             for (unsigned i = 0; i < 6; i++) {
-                bool clean = false;
-                blocks[i] = pm_huge_malloc((i + 1) * MIB + 4096, MIB << i, &clean);
+                blocks[i] = pm_huge_malloc((i + 1) * MIB + 4096, MIB << i, false);
                 CHECK(blocks[i] == NULL || (uintptr_t)blocks[i] % (MIB << i) == 0);
                 AUDIT();
             }
@@ -249,8 +243,7 @@ static void *work_in_thread(void *argument) {
     const uint64_t seed = (uintptr_t)argument;
     for (unsigned i = 0; i < 200; i++) {
         const size_t n = (1 + (i * 7 + seed) % 5) * MIB;
-        bool clean = false;
-        char *const at = pm_huge_malloc(n, 16, &clean);
+        char *const at = pm_huge_malloc(n, 16, false);
         CHECK(at != NULL);
         unit_fill(at, 64, seed);
         unit_fill(at + n - 64, 64, seed + 1);

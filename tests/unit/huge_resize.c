@@ -26,8 +26,7 @@ static bool ends_are_there(const char *at, size_t size) {
 }
 
 static char *take(size_t n) {
-    bool clean = false;
-    char *const at = pm_huge_malloc(n, PM_BLOCK_ALIGN, &clean);
+    char *const at = pm_huge_malloc(n, PM_BLOCK_ALIGN, false);
     CHECK(at != NULL);
     return at;
 }
@@ -161,18 +160,18 @@ TEST(cached_blocks_are_cut_and_grown_to_the_size_asked) {
     for (unsigned cached = 0; cached < COUNT; cached++) {
         for (unsigned asked = 0; asked < COUNT; asked++) {
             for (unsigned refused = 0; refused <= FAKE_CALL_COUNT; refused++) {
-                bool clean = false;
                 char *const old = take(sizes[cached]);
                 CHECK(pm_huge_free(old) == PM_DONE);
                 if (refused < FAKE_CLOCK && refused != FAKE_MAP) {
                     fake_fail((enum fake_call)refused, 0, FAKE_ALL);
                 }
-                char *const at = pm_huge_malloc(sizes[asked], 16, &clean);
+                const bool zero = (cached + asked + refused) % 2 != 0;
+                char *const at = pm_huge_malloc(sizes[asked], 16, zero);
                 fake_heal();
                 enum pm_verdict verdict;
                 CHECK(at != NULL && pm_huge_size(at, &verdict) >= sizes[asked]);
                 AUDIT();
-                CHECK(!clean || unit_is_zero(at, sizes[asked]));
+                CHECK(!zero || unit_is_zero(at, sizes[asked]));
                 mark_ends(at, sizes[asked]);
                 char *const other = take(sizes[cached]);
                 mark_ends(other, sizes[cached]);
@@ -207,11 +206,11 @@ TEST(random_work_keeps_all_equations_and_all_bytes) {
         const size_t size = 8192 + unit_below(unit_below(2) ? 2 * MIB : 24 * MIB);
         struct block *const one = &live[count == 0 ? 0 : unit_below(count)];
         const size_t what = unit_below(10);
-        bool clean = false;
+        const bool zero = unit_below(2) != 0;
         if (count == 0 || (what < 4 && count < LIVE)) {
-            char *const at = pm_huge_malloc(size, 16, &clean);
+            char *const at = pm_huge_malloc(size, 16, zero);
             if (at != NULL) {
-                CHECK(!clean || (at[0] == 0 && at[size / 2] == 0 && at[size - 1] == 0));
+                CHECK(!zero || (at[0] == 0 && at[size / 2] == 0 && at[size - 1] == 0));
                 live[count++] = (struct block){ at, size };
                 mark_ends(at, size);
             }

@@ -13,12 +13,6 @@
 
 #include <string.h>
 
-// Does not ask for zeroes, but is told whether there are.
-static void *told(struct pm_runs *runs, size_t n, size_t align, bool *clean) {
-    *clean = false;
-    return pm_run_malloc(runs, n, align, clean);
-}
-
 // Every test is made with both kinds of runs.
 static struct pm_runs *runs;
 static size_t unit, run_max;
@@ -42,8 +36,7 @@ static uintptr_t arena_of(const void *at) {
 }
 
 static char *take(size_t units) {
-    bool clean;
-    char *const at = told(runs, units * unit, PM_BLOCK_ALIGN, &clean);
+    char *const at = pm_run_malloc(runs, units * unit, PM_BLOCK_ALIGN, false);
     CHECK(at != NULL);
     memset(at, 0x5a, unit);
     at[units * unit - 1] = 0x5a;
@@ -63,9 +56,8 @@ static size_t size_of(const void *at) {
 
 TEST(runs_are_whole_units_inside_one_arena) {
     for (size_t n = 1; n <= run_max; n += n < 10 * unit ? unit / 4 + 3 : 8 * unit - 1) {
-        bool clean;
-        char *const at = told(runs, n, PM_BLOCK_ALIGN, &clean);
-        CHECK(at != NULL && clean && (uintptr_t)at % unit == 0, "%zu", n);
+        char *const at = pm_run_malloc(runs, n, PM_BLOCK_ALIGN, true);
+        CHECK(at != NULL && unit_is_zero(at, n) && (uintptr_t)at % unit == 0, "%zu", n);
         CHECK(size_of(at) == pm_round_up(n, unit), "%zu", n);
         CHECK(arena_of(at) == arena_of(at + n - 1) && arena_of(at) != (uintptr_t)at);
         CHECK(pm_map_kind(at) == runs->slot_kind && pm_map_kind(at + n - 1) == runs->slot_kind);
@@ -77,8 +69,7 @@ TEST(runs_are_whole_units_inside_one_arena) {
 TEST(runs_are_aligned_as_asked) {
     for (size_t align = 16; align <= run_max / 2; align *= align < 4096 ? 256 : 2) {
         for (size_t units = 1; units * unit + align <= run_max; units += 13) {
-            bool clean;
-            char *const at = told(runs, units * unit, align, &clean);
+            char *const at = pm_run_malloc(runs, units * unit, align, false);
             CHECK(at != NULL && (uintptr_t)at % align == 0, "%zu at %zu", units, align);
             CHECK(size_of(at) == units * unit);
             AUDIT();
@@ -156,62 +147,64 @@ TEST(neighbours_join_in_every_order) {
     }
 }
 
-TEST(fresh_and_purged_runs_are_clean_and_used_ones_are_not) {
-    bool clean;
+static char *zeroes(size_t n) {
+    char *const at = pm_run_malloc(runs, n, 16, true);
+    CHECK(at != NULL);
+    return at;
+}
+
+TEST(fresh_and_purged_runs_need_no_zeroes_and_used_ones_do) {
     take(1); // keeps the arena
-    char *at = told(runs, 6 * unit, 16, &clean);
-    CHECK(clean && unit_is_zero(at, 6 * unit));
-    at[5 * unit] = 1;
+    char *at = zeroes(6 * unit);
+    CHECK(pm_os_resident(at, 6 * unit) == 0 && unit_is_zero(at, 6 * unit));
+    memset(at, 0x5a, 6 * unit);
     give(at);
-    CHECK(told(runs, 2 * unit, 16, &clean) == at && !clean);
+    CHECK(zeroes(2 * unit) == at && unit_is_zero(at, 2 * unit));
     give(at);
     CHECK(pm_runs_trim() == 6 * unit);
     AUDIT();
-    CHECK(told(runs, 6 * unit, 16, &clean) == at);
-    CHECK(clean && unit_is_zero(at, 6 * unit));
+    CHECK(zeroes(6 * unit) == at);
+    CHECK(pm_os_resident(at, 6 * unit) == 0 && unit_is_zero(at, 6 * unit));
 }
 
-TEST(one_used_unit_makes_a_run_unclean) {
+TEST(one_used_unit_in_a_run_is_cleared_alone) {
     enum { LENGTH = 70 };
     take(1); // keeps the arena
     for (size_t dirty = 0; dirty < LENGTH; dirty++) {
-        bool clean;
         char *const whole = take(LENGTH);
         give(whole);
         pm_runs_trim();
         // Cut the unit out, and purge it alone not.
-        char *const before = dirty == 0 ? NULL : told(runs, dirty * unit, 16, &clean);
-        char *const one = told(runs, 1, 16, &clean);
-        CHECK(clean && one == whole + dirty * unit);
+        char *const before = dirty == 0 ? NULL : zeroes(dirty * unit);
+        char *const one = zeroes(1);
+        CHECK(one == whole + dirty * unit && pm_os_resident(one, unit) == 0);
         if (before != NULL) {
             give(before);
             pm_runs_trim();
         }
-        *one = 1;
+        memset(one, 1, unit);
         give(one);
         AUDIT();
         CHECK(runs->resident_units == 1);
-        CHECK(told(runs, LENGTH * unit, 16, &clean) == whole && !clean, "%zu", dirty);
+        CHECK(zeroes(LENGTH * unit) == whole, "%zu", dirty);
+        CHECK(pm_os_resident(whole, LENGTH * unit) == unit && unit_is_zero(whole, LENGTH * unit));
         give(whole);
     }
 }
 
 // Locked memory can't be purged: it keeps what was in it.
-TEST(a_run_that_the_system_does_not_purge_is_not_clean) {
+TEST(a_run_that_the_system_does_not_purge_is_cleared) {
     char *const at = take(4);
-    bool clean;
     take(1); // keeps the arena
     give(at);
     fake_fail(FAKE_PURGE, 0, FAKE_ALL);
     pm_runs_trim();
     AUDIT();
-    CHECK(told(runs, 4 * unit, 16, &clean) == at);
-    CHECK(!clean || unit_is_zero(at, 4 * unit), "clean, and yet full of 0x%x", *at);
+    CHECK(zeroes(4 * unit) == at && unit_is_zero(at, 4 * unit));
 }
 
 TEST(zeroes_are_written_where_a_run_was_used_and_nowhere_else) {
     enum { LENGTH = 70, USED = 9 };
-    bool clean = true;
     take(1); // keeps the arena
     char *const at = take(LENGTH);
     give(at);
@@ -222,7 +215,7 @@ TEST(zeroes_are_written_where_a_run_was_used_and_nowhere_else) {
     pm_runs_trim();
     memset(used, 0x5a, USED * unit);
     give(used);
-    CHECK(pm_run_malloc(runs, LENGTH * unit - 100, 16, &clean) == at && clean);
+    CHECK(zeroes(LENGTH * unit - 100) == at);
     CHECK(pm_os_resident(at, 20 * unit) == 0 && pm_os_resident(used, USED * unit) == USED * unit);
     CHECK(pm_os_resident(used + USED * unit, (LENGTH - 20 - USED) * unit) == 0);
     CHECK(unit_is_zero(at, LENGTH * unit - 100));
@@ -311,16 +304,15 @@ TEST(misuse_is_told) {
 
 TEST(without_memory_there_is_no_run_and_later_it_goes_on) {
     char *const at = take(100);
-    bool clean;
     take(100);
     fake_fail(FAKE_MAP, 0, FAKE_ALL);
-    CHECK(told(runs, 100 * unit, 16, &clean) == NULL);
+    CHECK(pm_run_malloc(runs, 100 * unit, 16, false) == NULL);
     AUDIT();
-    CHECK(told(runs, 50 * unit, 16, &clean) != NULL, "what is mapped serves");
+    CHECK(pm_run_malloc(runs, 50 * unit, 16, false) != NULL, "what is mapped serves");
     give(at);
     CHECK(take(100) == at);
     fake_heal();
-    CHECK(told(runs, 100 * unit, 16, &clean) != NULL);
+    CHECK(pm_run_malloc(runs, 100 * unit, 16, false) != NULL);
     CHECK(runs->count == 2);
     AUDIT();
 }

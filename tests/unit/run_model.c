@@ -17,12 +17,6 @@
 #define TEST(name) UNIT_TEST(run_model, name)
 #define NOW        100000u
 
-// Does not ask for zeroes, but is told whether there are.
-static void *told(struct pm_runs *runs, size_t n, size_t align, bool *clean) {
-    *clean = false;
-    return pm_run_malloc(runs, n, align, clean);
-}
-
 static struct pm_runs *const runs = &pm_runs[PM_RUNS_SMALL];
 static const size_t unit = (size_t)1 << PM_RUN_UNIT_BITS;
 
@@ -32,8 +26,7 @@ static char *many[MANY];
 
 static void take_many(size_t n, unsigned count) {
     for (unsigned i = 0; i < count; i++) {
-        bool clean;
-        many[i] = told(runs, n, PM_BLOCK_ALIGN, &clean);
+        many[i] = pm_run_malloc(runs, n, PM_BLOCK_ALIGN, false);
         CHECK(many[i] != NULL);
         memset(many[i], 1, n);
     }
@@ -95,8 +88,7 @@ TEST(empty_arenas_but_one_go_back_and_are_remembered) {
     enum { COUNT = 8 };
     take_many(UNITS / 2 * unit, COUNT + 1);
     CHECK(runs->count == COUNT / 2 + 1);
-    bool clean;
-    void *const last = told(runs, 2 * unit, 16, &clean);
+    void *const last = pm_run_malloc(runs, 2 * unit, 16, false);
     fake_clock(NOW);
     give_many(0, COUNT, 1);
     fake_clock(NOW + PM_PURGE_DELAY_MS + 1);
@@ -134,11 +126,10 @@ TEST(an_arena_that_the_system_does_not_take_back_stays_usable) {
         pm_runs_trim();
         CHECK(runs->count == count);
         AUDIT();
-        bool clean;
         const uint32_t mapped = fake_count(FAKE_MAP);
         for (unsigned i = 0; i < COUNT; i++) {
-            many[i] = told(runs, UNITS / 2 * unit, 16, &clean);
-            CHECK(!clean || unit_is_zero(many[i], UNITS / 2 * unit));
+            many[i] = pm_run_malloc(runs, UNITS / 2 * unit, 16, true);
+            CHECK(unit_is_zero(many[i], UNITS / 2 * unit));
         }
         CHECK(fake_count(FAKE_MAP) == mapped, "the arenas serve");
         AUDIT();
@@ -173,14 +164,14 @@ static bool take_random(struct run *run, bool may_fail) {
     if (size + align > pm_run_max(PM_RUNS_SMALL)) {
         align = 16;
     }
-    bool clean;
-    char *const at = told(runs, size, align, &clean);
+    const bool zero = unit_below(4) == 0;
+    char *const at = pm_run_malloc(runs, size, align, zero);
     if (at == NULL) {
         CHECK(may_fail);
         return false;
     }
     CHECK((uintptr_t)at % align == 0 && (uintptr_t)at % unit == 0);
-    CHECK(!clean || unit_is_zero(at, pm_round_up(size, unit)));
+    CHECK(!zero || unit_is_zero(at, size));
     *run = (struct run){ at, size, unit_random() };
     unit_fill(at, size, run->seed);
     return true;
@@ -250,8 +241,7 @@ static void *work_in_thread(void *argument) {
         random = random * UINT64_C(6364136223846793005) + 1442695040888963407;
         const unsigned at = random >> 60 & 7;
         if (held[at] == NULL) {
-            bool clean;
-            held[at] = told(runs, (1 + (random >> 33) % 8) * unit, 16, &clean);
+            held[at] = pm_run_malloc(runs, (1 + (random >> 33) % 8) * unit, 16, false);
             CHECK(held[at] != NULL);
             memset(held[at], (int)(uintptr_t)argument, 64);
         } else {
