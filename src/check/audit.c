@@ -293,9 +293,9 @@ static void audit_runs(struct audit *audit, const struct pm_runs *runs) {
                   "a run starts FREE, USED or PURGING", run);
             check(audit, !(free && after_free), "no two free runs are neighbours", run);
             for (size_t i = 1; i < run->units && unit + i < PM_ARENA_UNITS; i++) {
-                check(audit,
-                      arena->state[unit + i] == (state == PM_UNIT_USED ? PM_UNIT_INNER : state),
-                      "the later units of a run say so", run);
+                const bool last = free && i == run->units - 1;
+                check(audit, arena->state[unit + i] == (last ? PM_UNIT_LAST : PM_UNIT_INNER),
+                      "the later units of a run are INNER, the last of a free one LAST", run);
             }
             if (free) {
                 check(audit, on_list(&runs->fit[run->units], &run->fit),

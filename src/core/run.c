@@ -64,18 +64,9 @@ static size_t units_for(const struct pm_runs *runs, size_t n) {
     return (n + ((size_t)1 << runs->unit_bits) - 1) >> runs->unit_bits;
 }
 
-// Others read single states, so they are stored, eight at a time where they can be, but not by
-// memset.
-static void set_states(struct pm_run_arena *arena, size_t unit, size_t count, uint8_t state) {
-    const size_t end = unit + count;
-    while (unit < end) {
-        if (unit % 8 == 0 && end - unit >= 8) {
-            pm_set(&arena->eight_states[unit / 8], state * UINT64_C(0x0101010101010101));
-            unit += 8;
-        } else {
-            pm_set(&arena->state[unit++], state);
-        }
-    }
+// Others read single states.
+static void set_state(struct pm_run_arena *arena, size_t unit, enum pm_unit_state state) {
+    pm_set(&arena->state[unit], (uint8_t)state);
 }
 
 // The bits of word `w` that belong to units [unit, unit + count).
@@ -122,11 +113,13 @@ static bool has_free(const struct pm_runs *runs, size_t units) {
     return (runs->filled[units / 64] >> (units % 64) & 1) != 0;
 }
 
-// Puts a free run that has no free neighbour on the lists; `resident` is its count of dirty units.
-// The units' states are FREE already.
+// Puts a free run that has no free neighbour on the lists; `resident` is its count of dirty units. All but its
+// ends say INNER already.
 static void list_free(struct pm_runs *runs, struct pm_run_arena *arena, size_t unit, size_t count,
                       size_t resident, uint32_t now) {
     struct pm_run *const run = &arena->run[unit];
+    set_state(arena, unit + count - 1, PM_UNIT_LAST);
+    set_state(arena, unit, PM_UNIT_FREE);
     run->units = arena->run[unit + count - 1].units = (uint32_t)count;
     run->freed_at = now;
     PM_ASSERT(resident == count_dirty(arena, unit, count));
@@ -145,8 +138,12 @@ static void list_free(struct pm_runs *runs, struct pm_run_arena *arena, size_t u
     runs->empty += count == PM_ARENA_UNITS - 1;
 }
 
+// Its units say INNER afterwards.
 static void unlist_free(struct pm_runs *runs, struct pm_run *run) {
-    const size_t count = run->units;
+    struct pm_run_arena *const arena = arena_of(runs, run);
+    const size_t count = run->units, unit = (size_t)(run - arena->run);
+    set_state(arena, unit, PM_UNIT_INNER);
+    set_state(arena, unit + count - 1, PM_UNIT_INNER);
     pm_list_remove(&run->fit);
     if (pm_list_empty(&runs->fit[count])) {
         runs->filled[count / 64] &= ~(UINT64_C(1) << (count % 64));
@@ -155,22 +152,22 @@ static void unlist_free(struct pm_runs *runs, struct pm_run *run) {
         pm_list_remove(&run->age);
     }
     pm_add(&runs->resident_units, -(size_t)run->resident);
-    arena_of(runs, run)->thp.free -= run->resident;
+    arena->thp.free -= run->resident;
     runs->empty -= count == PM_ARENA_UNITS - 1;
 }
 
-// Makes [unit, unit + count), of which `resident` units are dirty, a free run, joined with free
-// neighbours.
+// Makes [unit, unit + count), of which `resident` units are dirty and all but the first say INNER, a free run,
+// joined with free neighbours.
 static void free_units(struct pm_runs *runs, struct pm_run_arena *arena, size_t unit, size_t count,
                        size_t resident, uint32_t now) {
-    set_states(arena, unit, count, PM_UNIT_FREE);
+    set_state(arena, unit, PM_UNIT_INNER);
     const size_t after = unit + count;
     if (after < PM_ARENA_UNITS && arena->state[after] == PM_UNIT_FREE) {
         unlist_free(runs, &arena->run[after]);
         count += arena->run[after].units;
         resident += arena->run[after].resident;
     }
-    if (unit > 1 && arena->state[unit - 1] == PM_UNIT_FREE) {
+    if (arena->state[unit - 1] == PM_UNIT_LAST || arena->state[unit - 1] == PM_UNIT_FREE) {
         const size_t before = unit - arena->run[unit - 1].units;
         unlist_free(runs, &arena->run[before]);
         count += unit - before;
@@ -195,8 +192,7 @@ static struct pm_run *best_fit(struct pm_runs *runs, size_t count) {
 
 static void add_arena(struct pm_runs *runs, struct pm_run_arena *arena, bool asks) {
     pm_map_mark(arena, arena_bytes(runs), runs->slot_kind, runs->slot_kind);
-    // Unit 0 is nobody's block: as an inner unit it is never joined and never found.
-    arena->state[0] = PM_UNIT_INNER;
+    // All units are INNER, unit 0 for good: it is never joined and never found.
     arena->thp.asks = asks;
     pm_lock(&runs->lock);
     pm_list_push_back(&runs->every, &arena->every);
@@ -251,8 +247,7 @@ static void *use_run(struct pm_runs *runs, struct pm_run *run, size_t count, siz
     if (!all) {
         set_dirty(arena, unit, count, true);
     }
-    set_states(arena, unit, count, PM_UNIT_INNER);
-    pm_set(&arena->state[unit], PM_UNIT_USED);
+    set_state(arena, unit, PM_UNIT_USED);
     arena->run[unit].units = (uint32_t)count;
     change_used(runs, arena, count);
     pm_thp_update(&arena->thp, &runs->sparse);
@@ -483,7 +478,7 @@ static struct purge choose_purge(struct pm_runs *runs, const struct pm_surplus *
         pm_add(&runs->count, -1);
         pm_map_mark(arena, arena_bytes(runs), PM_SLOT_TOMBSTONE, PM_SLOT_TOMBSTONE);
     } else {
-        set_states(arena, (size_t)(run - arena->run), run->units, PM_UNIT_PURGING);
+        set_state(arena, (size_t)(run - arena->run), PM_UNIT_PURGING);
     }
     return chosen;
 }
@@ -569,6 +564,15 @@ size_t pm_runs_trim(void) {
     return bytes;
 }
 
+// The first unit of the run that a unit is of.
+static size_t first_of(const struct pm_run_arena *arena, size_t unit) {
+    enum pm_unit_state state = pm_get(&arena->state[unit]);
+    while (unit > 1 && (state == PM_UNIT_INNER || state == PM_UNIT_LAST)) {
+        state = pm_get(&arena->state[--unit]);
+    }
+    return unit;
+}
+
 // What `at` is, under the lock, or for a block that the caller has: nobody else changes that.
 static enum pm_verdict prove(const struct pm_runs *runs, const void *at) {
     const struct pm_run_arena *const arena = arena_of(runs, at);
@@ -583,9 +587,9 @@ static enum pm_verdict prove(const struct pm_runs *runs, const void *at) {
     if (state == PM_UNIT_USED && (uintptr_t)at % ((size_t)1 << runs->unit_bits) == 0) {
         return PM_DONE;
     }
-    return state == PM_UNIT_USED || state == PM_UNIT_INNER         ? PM_INSIDE
-           : count_dirty(arena, unit, 1) || arena->run[unit].units ? PM_DOUBLE_FREE
-                                                                   : PM_NEVER_HANDED_OUT;
+    return pm_get(&arena->state[first_of(arena, unit)]) == PM_UNIT_USED ? PM_INSIDE
+           : count_dirty(arena, unit, 1) || arena->run[unit].units      ? PM_DOUBLE_FREE
+                                                                        : PM_NEVER_HANDED_OUT;
 }
 
 void pm_run_set_owner(struct pm_runs *runs, void *at, struct pm_heap *owner) {
@@ -672,7 +676,7 @@ bool pm_run_resize(struct pm_runs *runs, void *at, size_t n) {
         if (done) {
             struct dirt found;
             use_run(runs, &arena->run[next], count - old, 1, &found);
-            pm_set(&arena->state[next], PM_UNIT_INNER);
+            set_state(arena, next, PM_UNIT_INNER);
         }
     }
     if (done) {
@@ -690,15 +694,8 @@ bool pm_run_resize(struct pm_runs *runs, void *at, size_t n) {
 
 size_t pm_run_around(const struct pm_runs *runs, const void *at, const void **start, bool *free) {
     const struct pm_run_arena *const arena = arena_of(runs, at);
-    size_t unit = unit_of(runs, at);
+    const size_t unit = first_of(arena, unit_of(runs, at));
     *free = pm_get(&arena->state[unit]) == PM_UNIT_FREE;
-    while (unit > 1 && pm_get(&arena->state[unit]) != PM_UNIT_USED &&
-           pm_get(&arena->state[unit - 1]) == pm_get(&arena->state[unit])) {
-        unit--;
-    }
-    if (unit > 1 && pm_get(&arena->state[unit]) == PM_UNIT_INNER) {
-        unit--;
-    }
     *start = address_of(runs, arena, unit);
     return (size_t)pm_get(&arena->run[unit].units) << runs->unit_bits;
 }

@@ -23,11 +23,13 @@
 #include "core/thp.h"
 #include "core/verdict.h"
 
+// The first unit of a run says its state. The others are INNER, but for the last one of a free run.
 enum pm_unit_state {
-    PM_UNIT_FREE,    // in a free run
-    PM_UNIT_USED,    // the first unit of a run in use
-    PM_UNIT_INNER,   // a later one
-    PM_UNIT_PURGING, // in a free run whose pages are being given back; on no list
+    PM_UNIT_INNER,
+    PM_UNIT_FREE,
+    PM_UNIT_LAST,
+    PM_UNIT_USED,
+    PM_UNIT_PURGING, // free, but its pages are being given back; on no list
     PM_UNIT_STATE_COUNT
 };
 
@@ -51,10 +53,7 @@ struct pm_run {
 struct pm_run_arena {
     struct pm_list every;
     uint64_t dirty[PM_DIRTY_WORDS]; // units that may be resident and not zero
-    union {
-        uint8_t state[PM_ARENA_UNITS]; // enum pm_unit_state
-        uint64_t eight_states[PM_ARENA_UNITS / 8];
-    };
+    uint8_t state[PM_ARENA_UNITS];  // enum pm_unit_state
     struct pm_thp_arena thp;
     struct pm_run run[PM_ARENA_UNITS];
 };
