@@ -289,8 +289,10 @@ static void audit_runs(struct audit *audit, const struct pm_runs *runs) {
             const bool free = state == PM_UNIT_FREE;
             check(audit, run->units >= 1 && unit + run->units <= PM_ARENA_UNITS,
                   "runs fill their arena", run);
-            check(audit, free || state == PM_UNIT_USED || state == PM_UNIT_PURGING,
-                  "a run starts FREE, USED or PURGING", run);
+            check(audit,
+                  free || state == PM_UNIT_USED || state == PM_UNIT_LATEST ||
+                      state == PM_UNIT_PURGING,
+                  "a run starts FREE, USED, LATEST or PURGING", run);
             check(audit, !(free && after_free), "no two free runs are neighbours", run);
             for (size_t i = 1; i < run->units && unit + i < PM_ARENA_UNITS; i++) {
                 const bool last = free && i == run->units - 1;
@@ -312,6 +314,8 @@ static void audit_runs(struct audit *audit, const struct pm_runs *runs) {
                 check(audit,
                       run->owner == NULL || on_list(&run->owner->runs[runs - pm_runs], &run->fit),
                       "a run of a private heap is on its list", run);
+                used_units += run->units;
+            } else if (state == PM_UNIT_LATEST) {
                 used_units += run->units;
             }
             after_free = free;

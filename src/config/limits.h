@@ -63,14 +63,15 @@
 
 // Free memory that may stay resident: the larger of a floor and a share of what is in use, and this
 // many times what was purged in vain; of that no more than an amount and so many times what all kinds
-// have in use.
+// have in use. A thread keeps the run that it freed last besides, of LATEST_LEAST or its share of the floor.
 #define PM_KEEP_BYTES         ((size_t)4 << 20)
 #define PM_KEEP_SHARE         4
 #define PM_KEEP_VAIN          4
 #define PM_KEEP_EXTRA         ((size_t)16 << 20)
 #define PM_KEEP_TIMES         4
 #define PM_KEEP_STEP          ((size_t)1 << 20) // of growth, at which all kinds look what they keep
-#define PM_KEEP_KINDS         5                 // two of pools, two of runs, huge blocks
+#define PM_LATEST_LEAST       ((size_t)256 << 10)
+#define PM_KEEP_KINDS         5 // two of pools, two of runs, huge blocks
 #define PM_PURGE_DELAY_MS     1000
 #define PM_PURGE_DELAY_MAX_MS ((size_t)24 * 3600 * 1000)
 #define PM_PURGE_BATCH        16

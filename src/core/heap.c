@@ -508,6 +508,7 @@ static struct pm_pool *drop_current(struct pm_heap *heap, pm_class class) {
 
 size_t pm_heap_trim_pools(struct pm_heap *heap, bool all) {
     size_t bytes = 0;
+    pm_run_empty_place(heap);
     pm_lock(&heap->lock);
     list_told(heap);
     list_untold(heap);
@@ -552,6 +553,7 @@ static void abandon_all(struct pm_heap *heap) {
 }
 
 void pm_heap_close(struct pm_heap *heap) {
+    pm_run_empty_place(heap);
     abandon_all(heap);
     pm_lock(&pm_heaps.lock);
     heap->ended = true;

@@ -34,6 +34,7 @@ struct pm_heap {
     struct pm_list every;           // all heaps; under the heaps' lock
     struct pm_list idle;            // heaps of ended threads, to be used again; likewise
     uint64_t freed[PM_CLASS_WORDS]; // classes in whose bin others have freed all of a pool; atomic
+    void *latest;                   // the run that its thread freed last, if it waits; atomic
     bool in_miss;                   // its thread is in one, or was thrown out of one
     bool ended;                     // idle; of a private heap, destroyed
     bool is_private;                // what follows `user` is of use; never changes

@@ -156,6 +156,7 @@ static bool is_outside(const struct pm_heap *heap) {
 static size_t reclaim(struct pm_heap *heap, bool all) {
     struct hidden hidden;
     size_t bytes = 0;
+    pm_run_empty_place(heap);
     pm_lock(&heap->lock);
     if (heap->user != NULL && heap->user != &pm_thread) {
         hide(heap, all, &hidden);

@@ -9,6 +9,7 @@
 
 #include "base/atomic.h"
 #include "base/bits.h"
+#include "core/arena.h"
 #include "core/clock.h"
 #include "core/heap.h"
 #include "core/limit.h"
@@ -64,9 +65,13 @@ static size_t units_for(const struct pm_runs *runs, size_t n) {
     return (n + ((size_t)1 << runs->unit_bits) - 1) >> runs->unit_bits;
 }
 
-// Others read single states.
+// Others read single states, and take a run without the lock (claim, take_latest).
 static void set_state(struct pm_run_arena *arena, size_t unit, enum pm_unit_state state) {
     pm_set(&arena->state[unit], (uint8_t)state);
+}
+
+static enum pm_unit_state state_of(const struct pm_run_arena *arena, size_t unit) {
+    return (enum pm_unit_state)pm_get(&arena->state[unit]);
 }
 
 // The bits of word `w` that belong to units [unit, unit + count).
@@ -162,12 +167,12 @@ static void free_units(struct pm_runs *runs, struct pm_run_arena *arena, size_t 
                        size_t resident, uint32_t now) {
     set_state(arena, unit, PM_UNIT_INNER);
     const size_t after = unit + count;
-    if (after < PM_ARENA_UNITS && arena->state[after] == PM_UNIT_FREE) {
+    if (after < PM_ARENA_UNITS && state_of(arena, after) == PM_UNIT_FREE) {
         unlist_free(runs, &arena->run[after]);
         count += arena->run[after].units;
         resident += arena->run[after].resident;
     }
-    if (arena->state[unit - 1] == PM_UNIT_LAST || arena->state[unit - 1] == PM_UNIT_FREE) {
+    if (state_of(arena, unit - 1) == PM_UNIT_LAST || state_of(arena, unit - 1) == PM_UNIT_FREE) {
         const size_t before = unit - arena->run[unit - 1].units;
         unlist_free(runs, &arena->run[before]);
         count += unit - before;
@@ -284,7 +289,7 @@ static bool is_touched(const struct pm_runs *runs) {
         return false;
     }
     for (size_t unit = 1; unit < PM_ARENA_UNITS; unit += arena->run[unit].units) {
-        if (arena->state[unit] == PM_UNIT_USED) {
+        if (state_of(arena, unit) == PM_UNIT_USED) {
             const size_t bytes = (size_t)arena->run[unit].units << runs->unit_bits;
             in_use += bytes;
             resident += pm_os_resident(address_of(runs, arena, unit), bytes);
@@ -355,28 +360,6 @@ static void clear(const struct pm_runs *runs, char *at, size_t n, const struct d
     }
 }
 
-void *pm_run_malloc(struct pm_runs *runs, size_t n, size_t align, bool zero) {
-    const size_t count = units_for(runs, n);
-    struct dirt found;
-    align = pm_max(align, (size_t)1 << runs->unit_bits);
-    char *const at =
-        pm_limit_allows(count << runs->unit_bits) ? take_or_grow(runs, count, align, &found) : NULL;
-    if (at != NULL && zero) {
-        clear(runs, at, n, &found);
-    }
-    return at;
-}
-
-void *pm_run_malloc_growing(struct pm_runs *runs, size_t n) {
-    const size_t count = units_for(runs, n), align = (size_t)1 << runs->unit_bits;
-    struct dirt found;
-    if (!pm_limit_allows(count << runs->unit_bits)) {
-        return NULL;
-    }
-    void *const at = take_run(runs, count, 2 * count, align, &found);
-    return at != NULL ? at : take_or_grow(runs, count, align, &found);
-}
-
 static struct pm_surplus surplus_now(struct pm_runs *runs, uint32_t now) {
     const size_t keep =
         pm_keep_limit(&runs->keep, runs->used_units << runs->unit_bits, now) >> runs->unit_bits;
@@ -433,7 +416,7 @@ static struct pm_run *leave_huge_pages(struct pm_runs *runs, struct pm_run_arena
     struct pm_run *last = NULL;
     for (size_t unit = 1; unit < PM_ARENA_UNITS; unit += arena->run[unit].units) {
         struct pm_run *const run = &arena->run[unit];
-        if (arena->state[unit] == PM_UNIT_FREE) {
+        if (state_of(arena, unit) == PM_UNIT_FREE) {
             const uint32_t freed_at = run->freed_at;
             unlist_free(runs, run);
             set_dirty(arena, unit, run->units, true);
@@ -543,6 +526,114 @@ static size_t purge(struct pm_runs *runs, struct pm_surplus surplus) {
     return bytes;
 }
 
+// USED -> LATEST, by who frees it. False when another thread was first, or it is no run in use.
+static bool claim(struct pm_run_arena *arena, size_t unit) {
+    uint8_t state = PM_UNIT_USED;
+    if (!__atomic_compare_exchange_n(&arena->state[unit], &state, PM_UNIT_LATEST, false,
+                                     __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+        return false;
+    }
+    arena->run[unit].resident = arena->run[unit].units;
+    return true;
+}
+
+// Under the lock.
+static void leave_owner(const struct pm_runs *runs, struct pm_run *run) {
+    if (PM_UNLIKELY(run->owner != NULL)) {
+        pm_list_remove(&run->fit);
+        pm_heap_count_large(run->owner, (size_t)-1, -((size_t)run->units << runs->unit_bits));
+        pm_set(&run->owner, NULL);
+    }
+}
+
+// LATEST -> FREE.
+static void give_back(struct pm_runs *runs, void *at) {
+    struct pm_run_arena *const arena = arena_of(runs, at);
+    const size_t unit = unit_of(runs, at), count = arena->run[unit].units;
+    const uint32_t now = pm_clock();
+    pm_lock(&runs->lock);
+    leave_owner(runs, &arena->run[unit]);
+    change_used(runs, arena, -count);
+    free_units(runs, arena, unit, count, count, now);
+    const struct pm_surplus surplus = surplus_now(runs, now);
+    const bool due = is_purge_due(runs, &surplus);
+    pm_unlock(&runs->lock);
+    if (PM_UNLIKELY(due)) {
+        purge(runs, surplus);
+    }
+}
+
+// The place of the thread's heap; NULL without one.
+static void **place(void) {
+    struct pm_heap *const heap = pm_thread.heap;
+    return heap == NULL || heap == PM_HEAP_ENDED ? NULL : &heap->latest;
+}
+
+static void *swap(void **place, void *at) {
+    return __atomic_exchange_n(place, at, __ATOMIC_ACQ_REL);
+}
+
+static bool may_wait(const struct pm_runs *runs, const struct pm_run *run) {
+    const size_t bytes = (size_t)run->units << runs->unit_bits;
+    const size_t share = PM_KEEP_BYTES / pm_max(pm_get(&pm_arena_users), 1);
+    return runs == &pm_runs[PM_RUNS_SMALL] && pm_get(&run->owner) == NULL &&
+           bytes <= pm_max(PM_LATEST_LEAST, share) && pm_options.purge_keep == PM_OPTION_UNSET &&
+           pm_options.purge_delay != 0 && !pm_limit_is_set();
+}
+
+void pm_run_empty_place(struct pm_heap *heap) {
+    void *const at = pm_get(&heap->latest) != NULL ? swap(&heap->latest, NULL) : NULL;
+    if (at != NULL) {
+        give_back(&pm_runs[PM_RUNS_SMALL], at);
+    }
+}
+
+// LATEST -> USED, when the thread's is of the length; if not, it goes back, since others may be cut out of it.
+static void *take_latest(struct pm_runs *runs, size_t count, size_t align) {
+    void **const waiting = place();
+    void *const at = waiting != NULL && pm_get(waiting) != NULL ? swap(waiting, NULL) : NULL;
+    if (at == NULL) {
+        return NULL;
+    }
+    struct pm_run_arena *const arena = arena_of(&pm_runs[PM_RUNS_SMALL], at);
+    const size_t unit = unit_of(&pm_runs[PM_RUNS_SMALL], at);
+    if (runs != &pm_runs[PM_RUNS_SMALL] || arena->run[unit].units != count ||
+        (uintptr_t)at % align != 0) {
+        give_back(&pm_runs[PM_RUNS_SMALL], at);
+        return NULL;
+    }
+    set_state(arena, unit, PM_UNIT_USED);
+    return at;
+}
+
+void *pm_run_malloc(struct pm_runs *runs, size_t n, size_t align, bool zero) {
+    const size_t count = units_for(runs, n);
+    struct dirt found;
+    align = pm_max(align, (size_t)1 << runs->unit_bits);
+    char *at = take_latest(runs, count, align);
+    if (at != NULL) {
+        return zero ? memset(at, 0, n) : at;
+    }
+    if (pm_limit_allows(count << runs->unit_bits)) {
+        at = take_or_grow(runs, count, align, &found);
+    }
+    if (at != NULL && zero) {
+        clear(runs, at, n, &found);
+    }
+    return at;
+}
+
+void *pm_run_malloc_growing(struct pm_runs *runs, size_t n) {
+    const size_t count = units_for(runs, n), align = (size_t)1 << runs->unit_bits;
+    struct dirt found;
+    take_latest(runs, 0, align);
+    if (!pm_limit_allows(count << runs->unit_bits)) {
+        return NULL;
+    }
+    void *const at = take_run(runs, count, 2 * count, align, &found);
+    return at != NULL ? at : take_or_grow(runs, count, align, &found);
+}
+
 static void age(struct pm_runs *runs, uint32_t now) {
     pm_lock(&runs->lock);
     const struct pm_surplus surplus = surplus_now(runs, now);
@@ -566,9 +657,9 @@ size_t pm_runs_trim(void) {
 
 // The first unit of the run that a unit is of.
 static size_t first_of(const struct pm_run_arena *arena, size_t unit) {
-    enum pm_unit_state state = pm_get(&arena->state[unit]);
+    enum pm_unit_state state = state_of(arena, unit);
     while (unit > 1 && (state == PM_UNIT_INNER || state == PM_UNIT_LAST)) {
-        state = pm_get(&arena->state[--unit]);
+        state = state_of(arena, --unit);
     }
     return unit;
 }
@@ -577,7 +668,7 @@ static size_t first_of(const struct pm_run_arena *arena, size_t unit) {
 static enum pm_verdict prove(const struct pm_runs *runs, const void *at) {
     const struct pm_run_arena *const arena = arena_of(runs, at);
     const size_t unit = unit_of(runs, at);
-    const enum pm_unit_state state = pm_get(&arena->state[unit]);
+    const enum pm_unit_state state = state_of(arena, unit);
     if ((uintptr_t)at % PM_BLOCK_ALIGN != 0) {
         return PM_UNALIGNED;
     }
@@ -587,9 +678,9 @@ static enum pm_verdict prove(const struct pm_runs *runs, const void *at) {
     if (state == PM_UNIT_USED && (uintptr_t)at % ((size_t)1 << runs->unit_bits) == 0) {
         return PM_DONE;
     }
-    return pm_get(&arena->state[first_of(arena, unit)]) == PM_UNIT_USED ? PM_INSIDE
-           : count_dirty(arena, unit, 1) || arena->run[unit].units      ? PM_DOUBLE_FREE
-                                                                        : PM_NEVER_HANDED_OUT;
+    return state_of(arena, first_of(arena, unit)) == PM_UNIT_USED  ? PM_INSIDE
+           : count_dirty(arena, unit, 1) || arena->run[unit].units ? PM_DOUBLE_FREE
+                                                                   : PM_NEVER_HANDED_OUT;
 }
 
 void pm_run_set_owner(struct pm_runs *runs, void *at, struct pm_heap *owner) {
@@ -599,15 +690,6 @@ void pm_run_set_owner(struct pm_runs *runs, void *at, struct pm_heap *owner) {
     pm_list_push_back(&owner->runs[runs - pm_runs], &run->fit);
     pm_heap_count_large(owner, 1, (size_t)run->units << runs->unit_bits);
     pm_unlock(&runs->lock);
-}
-
-// Under the lock.
-static void leave_owner(const struct pm_runs *runs, struct pm_run *run) {
-    if (PM_UNLIKELY(run->owner != NULL)) {
-        pm_list_remove(&run->fit);
-        pm_heap_count_large(run->owner, (size_t)-1, -((size_t)run->units << runs->unit_bits));
-        pm_set(&run->owner, NULL);
-    }
 }
 
 struct pm_heap *pm_run_owner(const struct pm_runs *runs, const void *at) {
@@ -622,27 +704,28 @@ void *pm_run_of_link(const struct pm_runs *runs, struct pm_list *link, size_t *b
     return address_of(runs, arena, (size_t)(run - arena->run));
 }
 
-enum pm_verdict pm_run_free(struct pm_runs *runs, void *at) {
-    struct pm_run_arena *const arena = arena_of(runs, at);
-    const size_t unit = unit_of(runs, at);
-    const uint32_t now = pm_clock();
+// What `at` is when it is no run in use.
+static enum pm_verdict prove_no_run(struct pm_runs *runs, const void *at) {
     pm_lock(&runs->lock);
     const enum pm_verdict verdict = prove(runs, at);
-    struct pm_surplus surplus = { 0 };
-    bool due = false;
-    if (verdict == PM_DONE) {
-        const size_t count = arena->run[unit].units;
-        leave_owner(runs, &arena->run[unit]);
-        change_used(runs, arena, -count);
-        free_units(runs, arena, unit, count, count, now);
-        surplus = surplus_now(runs, now);
-        due = is_purge_due(runs, &surplus);
-    }
     pm_unlock(&runs->lock);
-    if (PM_UNLIKELY(due)) {
-        purge(runs, surplus);
+    // It was, and another thread frees it, too.
+    return verdict == PM_DONE ? PM_DOUBLE_FREE : verdict;
+}
+
+enum pm_verdict pm_run_free(struct pm_runs *runs, void *at) {
+    struct pm_run_arena *const arena = arena_of(runs, at);
+    void **const waiting = place();
+    if ((uintptr_t)at % ((size_t)1 << runs->unit_bits) != 0 || !claim(arena, unit_of(runs, at))) {
+        return prove_no_run(runs, at);
     }
-    return verdict;
+    if (waiting != NULL && may_wait(runs, &arena->run[unit_of(runs, at)])) {
+        at = swap(waiting, at);
+    }
+    if (at != NULL) {
+        give_back(runs, at);
+    }
+    return PM_DONE;
 }
 
 size_t pm_run_size(struct pm_runs *runs, const void *at, enum pm_verdict *verdict) {
@@ -660,8 +743,11 @@ bool pm_run_resize(struct pm_runs *runs, void *at, size_t n) {
     bool done = true, due = false;
     struct pm_surplus surplus = { 0 };
     const size_t old = run->units;
-    if (count > old && !pm_limit_allows((count - old) << runs->unit_bits)) {
-        return false;
+    if (count > old) {
+        take_latest(runs, 0, 1);
+        if (!pm_limit_allows((count - old) << runs->unit_bits)) {
+            return false;
+        }
     }
     pm_lock(&runs->lock);
     if (count < old) {
@@ -671,7 +757,7 @@ bool pm_run_resize(struct pm_runs *runs, void *at, size_t n) {
         due = is_purge_due(runs, &surplus);
     } else if (count > old) {
         const size_t next = unit + old;
-        done = next < PM_ARENA_UNITS && arena->state[next] == PM_UNIT_FREE &&
+        done = next < PM_ARENA_UNITS && state_of(arena, next) == PM_UNIT_FREE &&
                old + arena->run[next].units >= count;
         if (done) {
             struct dirt found;
@@ -695,7 +781,8 @@ bool pm_run_resize(struct pm_runs *runs, void *at, size_t n) {
 size_t pm_run_around(const struct pm_runs *runs, const void *at, const void **start, bool *free) {
     const struct pm_run_arena *const arena = arena_of(runs, at);
     const size_t unit = first_of(arena, unit_of(runs, at));
-    *free = pm_get(&arena->state[unit]) == PM_UNIT_FREE;
+    const enum pm_unit_state state = state_of(arena, unit);
+    *free = state == PM_UNIT_FREE || state == PM_UNIT_LATEST;
     *start = address_of(runs, arena, unit);
     return (size_t)pm_get(&arena->run[unit].units) << runs->unit_bits;
 }

@@ -29,6 +29,7 @@ enum pm_unit_state {
     PM_UNIT_FREE,
     PM_UNIT_LAST,
     PM_UNIT_USED,
+    PM_UNIT_LATEST,  // free, in the place of a thread
     PM_UNIT_PURGING, // free, but its pages are being given back; on no list
     PM_UNIT_STATE_COUNT
 };
@@ -42,10 +43,10 @@ struct pm_run {
     struct pm_list fit; // FREE: runs of its length; USED: those of its private heap, if it has one
     union {
         struct pm_list age;    // FREE and purgeable: last freed first; else NULL
-        struct pm_heap *owner; // USED: the private heap; else NULL
+        struct pm_heap *owner; // USED, LATEST: the private heap; else NULL
     };
     uint32_t units;     // its length; also kept at the last unit of a free run
-    uint32_t resident;  // FREE: how many of its units may be resident
+    uint32_t resident;  // FREE, LATEST: how many of its units may be resident
     uint32_t purgeable; // of these, those in whole huge pages where its arena asks for them
     uint32_t freed_at;  // FREE: milliseconds
 };
@@ -71,7 +72,7 @@ struct pm_runs {
     struct pm_list age;                   // purgeable free runs, last freed first
     struct pm_list sparse;                // sparse arenas, the latest first
     size_t count, empty;                  // arenas; of these wholly free
-    size_t used_units, resident_units;
+    size_t used_units, resident_units;    // runs that wait in places are used
     struct pm_keep keep;
     struct pm_thp_sample sample;
 };
@@ -99,6 +100,11 @@ enum pm_verdict pm_run_free(struct pm_runs *runs, void *at);
 
 // Bytes of the run that starts at `at`; 0 and a verdict when none does.
 size_t pm_run_size(struct pm_runs *runs, const void *at, enum pm_verdict *verdict);
+
+// A short run that a thread has freed waits in a place of its heap, without any lock and as it is, for the
+// thread's next request: that takes the run if it is of the same length, and gives it back if it is not, as others
+// do from time to time. This gives it back.
+void pm_run_empty_place(struct pm_heap *heap);
 
 // Changes the length of a run in use where it is; false when its neighbour leaves no room.
 bool pm_run_resize(struct pm_runs *runs, void *at, size_t n);

@@ -7,9 +7,12 @@
 #include "unit.h"
 
 #include "base/bits.h"
+#include "core/arena.h"
+#include "core/heap.h"
 #include "core/map.h"
 #include "core/run.h"
 #include "os/os.h"
+#include "poolmalloc.h"
 
 #include <pthread.h>
 #include <string.h>
@@ -140,6 +143,141 @@ TEST(an_arena_that_the_system_does_not_take_back_stays_usable) {
         AUDIT();
     }
 }
+
+// --- The run that a thread freed last ------------------------------------------------------------
+
+static char *take_waiting(size_t units) {
+    char *const at = pm_malloc(units * unit);
+    CHECK(at != NULL && pm_thread.heap->latest == NULL);
+    return at;
+}
+
+static bool waits(const void *at) {
+    return pm_thread.heap->latest == at;
+}
+
+TEST(the_run_freed_last_serves_the_next_request_of_its_length) {
+    char *const before = take_waiting(40), *const at = take_waiting(50);
+    take_waiting(60);
+    pm_free(before);
+    for (unsigned i = 0; i < 4; i++) {
+        pm_free(at);
+        CHECK(waits(at) && runs->used_units == 110);
+        AUDIT();
+        memset(at, 0x5a, 50 * unit);
+        char *const again = i % 2 == 0 ? take_waiting(50) : pm_calloc(50, unit);
+        CHECK(again == at && (i % 2 == 0 || unit_is_zero(at, 50 * unit)));
+        AUDIT();
+    }
+    pm_free(at);
+    CHECK(take_waiting(90) == before, "it was joined with what is free before it");
+    CHECK(runs->used_units == 150);
+    AUDIT();
+}
+
+TEST(what_waits_makes_room_for_its_neighbour) {
+    char *const at = take_waiting(40), *const behind = take_waiting(50);
+    take_waiting(60);
+    pm_free(behind);
+    CHECK(waits(behind) && pm_realloc(at, 90 * unit) == at && waits(NULL));
+    AUDIT();
+}
+
+TEST(what_waits_is_proved_as_any_other) {
+    take_waiting(1);
+    char *const at = take_waiting(50);
+    const void *start;
+    bool free;
+    pm_free(at);
+    CHECK(waits(at));
+    for (size_t i = 0; i < 50; i += 7) {
+        CHECK(pm_run_free(runs, at + i * unit) == PM_DOUBLE_FREE);
+        CHECK(pm_run_around(runs, at + i * unit, &start, &free) == 50 * unit && start == at &&
+              free);
+    }
+    enum pm_verdict verdict;
+    CHECK(pm_run_size(runs, at, &verdict) == 0 && verdict == PM_DOUBLE_FREE);
+    AUDIT();
+}
+
+static void trim(void *unused) {
+    (void)unused;
+    pm_malloc_trim(0);
+}
+
+static void leave_a_run(void *unused) {
+    (void)unused;
+    char *const at = take_waiting(50);
+    memset(at, 1, 50 * unit);
+    pm_free(at);
+    CHECK(waits(at));
+}
+
+TEST(what_waits_goes_back_by_trim_of_any_thread_by_age_and_at_the_end) {
+    pm_free(pm_malloc(1));
+    for (unsigned way = 0; way < 4; way++) {
+        leave_a_run(NULL);
+        switch (way) {
+        case 0: trim(NULL); break;
+        case 1: unit_in_thread(trim, NULL); break;
+        case 2: pm_heap_trim_pools(pm_thread.heap, false); break;
+        default: pm_free(pm_malloc(100 * unit)); break;
+        }
+        CHECK(way == 3 || waits(NULL), "way %u", way);
+        pm_malloc_trim(0);
+        CHECK(runs->used_units == 0 && runs->resident_units == 0);
+        AUDIT();
+    }
+    unit_in_thread(leave_a_run, NULL);
+    CHECK(runs->used_units == 0);
+    AUDIT();
+}
+
+TEST(long_runs_and_runs_under_a_limit_do_not_wait) {
+    pm_free(pm_malloc(1));
+    pm_arena_users = 16;
+    char *const at = take_waiting(PM_LATEST_LEAST / unit + 1), *const other = take_waiting(50);
+    pm_free(at);
+    CHECK(waits(NULL));
+    pm_options.limit_hard = (size_t)64 << 20;
+    pm_free(other);
+    CHECK(waits(NULL) && runs->used_units == 0);
+    pm_arena_users = 1;
+    AUDIT();
+}
+
+// Each is freed by both, and one of them hears of it.
+static void *contested[2];
+static unsigned refused;
+
+static void *free_contested(void *unused) {
+    for (unsigned i = 0; i < 2; i++) {
+        const enum pm_verdict verdict = pm_run_free(runs, contested[i]);
+        CHECK(verdict == PM_DONE || verdict == PM_DOUBLE_FREE);
+        __atomic_fetch_add(&refused, verdict == PM_DOUBLE_FREE, __ATOMIC_RELAXED);
+    }
+    return unused;
+}
+
+TEST(of_two_threads_that_free_a_run_one_is_refused) {
+    for (unsigned round = 0; round < 50; round++) {
+        pthread_t threads[2];
+        refused = 0;
+        for (unsigned i = 0; i < 2; i++) {
+            contested[i] = pm_run_malloc(runs, 50 * unit, 16, false);
+        }
+        for (unsigned i = 0; i < 2; i++) {
+            CHECK(pthread_create(&threads[i], NULL, free_contested, NULL) == 0);
+        }
+        for (unsigned i = 0; i < 2; i++) {
+            pthread_join(threads[i], NULL);
+        }
+        CHECK(refused == 2 && runs->used_units == 0, "%u refused", refused);
+        AUDIT();
+    }
+}
+
+// --- Random work -----------------------------------------------------------------------------------
 
 struct run {
     char *at;
