@@ -188,9 +188,8 @@ struct po_type {
     size_t item_size; /* of each item after it; then the struct begins with PO_HEAD_ITEMS */
     unsigned flags;   /* 0 */
     /* Calls PO_VISIT for each reference that the object holds, once for each, by the names of these
-     * parameters. Nothing else. A reference
-     * that is not visited makes cycles through it stay for ever; one that is not held must not be
-     * visited. */
+     * parameters, and nothing else. A reference that is not visited makes cycles through it stay for ever;
+     * one that is not held must not be visited. */
     int (*traverse)(const po_object *self, po_visit visit, void *argument);
     /* Gives up these references (po_clear for each). The object stays valid, and may be cleared again. Objects
      * that end together are cleared in no order that is told. */
@@ -299,7 +298,7 @@ struct po_gc_event {
 };
 
 /* Has a function called at the start and the end of each run, and between for each type of which objects
- * survived; NULL: none. It must not change objects. */
+ * survived; NULL: none. It must neither make nor change objects; at STOP it may give references up. */
 void po_gc_on(po_state *state,
               void (*tell)(po_state *state, const struct po_gc_event *event, void *argument),
               void *argument);
@@ -514,9 +513,9 @@ int po_dict_next(const po_object *dict, size_t *position, po_object **key, po_ob
 /* --- Weak references ------------------------------------------------------------------------- */
 
 /* A reference that does not keep its target alive, new. When the target ends while the reference lives,
- * `callback` is called with the reference and `data`, if it is not NULL; the reference is dead then. It
- * holds a reference to data, which may be NULL. Without a callback, one object serves all. Immortal targets
- * never die. May collect. */
+ * `callback`, where it is not NULL, is called with the reference and `data`; the reference is dead then. It
+ * holds a reference to data, which may be NULL. Without a callback, one object serves all, but for immortal
+ * targets, which never die. May collect. */
 typedef void (*po_weak_callback)(po_object *weakref, po_object *data);
 po_object *po_weakref(po_state *state, po_object *target, po_weak_callback callback,
                       po_object *data);

@@ -568,14 +568,9 @@ static bool resize_young(po_state *state, uint32_t room) {
 
 // While no collection ran, there may have been very many young objects.
 static void fit_young(po_state *state) {
-    uint32_t room = state->young_room;
-    if (state->young_count < room / 8) {
-        while (room > YOUNG_ROOM && state->young_count < room / 4) {
-            room /= 2;
-        }
-    }
+    const size_t room = po_room_fit(state->young_room, state->young_count, YOUNG_ROOM);
     if (room != state->young_room) {
-        resize_young(state, room);
+        resize_young(state, (uint32_t)room);
     }
 }
 

@@ -78,6 +78,8 @@ struct seen {
     const po_object *object;
     const po_object *holder; // the last one
     uint64_t references;
+    bool is_whole;  // its head fits its block: its members may be read
+    bool is_tabled; // the table for its kind was seen to have it
 };
 
 struct check {
@@ -87,8 +89,8 @@ struct check {
     struct seen *seen; // open addressing
     size_t room, objects;
     uint64_t old, frozen, young;
-    uint64_t targets,
-        interned; // objects that are said to be in the table of weak references, of texts
+    uint64_t targets;  // objects that say that the table has weak references to them
+    uint64_t interned; // texts that say that the table has them
     const po_object *holder;
 };
 
@@ -123,15 +125,29 @@ static const char *name_of(const po_object *object) {
     return po_slots_of(object) != NULL ? po_type_of(object)->name : "object of no type";
 }
 
+// SIZE_MAX where that can't be.
+static size_t size_of(const po_object *object) {
+    const struct po_slots *const slots = po_slots_of(object);
+    size_t items = 0, size;
+    if (slots == NULL ||
+        (slots->item_size != 0 && __builtin_mul_overflow(((const struct po_items *)object)->items,
+                                                         slots->item_size, &items)) ||
+        __builtin_add_overflow(slots->size, items, &size)) {
+        return SIZE_MAX;
+    }
+    return size;
+}
+
 static int enter(void *block, size_t size, void *argument) {
-    (void)size;
     struct check *const check = argument;
     const po_object *const object = block;
     if (is_buffer(object)) {
         return 0;
     }
-    find(check, object)->object = object;
-    if (po_slots_of(object) == NULL) {
+    struct seen *const seen = find(check, object);
+    seen->object = object;
+    seen->is_whole = size_of(object) <= size;
+    if (!seen->is_whole) {
         FAULT(check, "poolobject: at %p there is no object: its head was overwritten\n", block);
     }
     check->targets += (object->flags_ & PO_HAS_WEAK) != 0;
@@ -181,27 +197,77 @@ static void check_generation(struct check *check, const struct po_container *con
     }
 }
 
-// A weak reference that this state has, of the target.
-static bool is_weakref_of(const struct check *check, const struct po_weakref *weakref,
-                          const po_object *target) {
-    const po_object *const object = find(check, weakref)->object;
-    return object != NULL && object->type_ == PO_WEAKREF_ && weakref->target == target;
+static struct seen *find_whole(const struct check *check, const void *object, uint16_t type) {
+    struct seen *const seen = find(check, object);
+    return seen->object != NULL && seen->is_whole && seen->object->type_ == type ? seen : NULL;
 }
 
-static void check_ring(struct check *check, const struct po_weakref *weakref) {
-    const po_object *const target = weakref->target;
-    if (target == NULL || is_shared(check->state, target)) {
-        return;
+// From the first weak reference of a target, to those that are found from there.
+static void check_ring(struct check *check, const struct po_weakref *first) {
+    const struct po_weakref *weakref = first, *next;
+    struct seen *seen = find(check, first);
+    while (!seen->is_tabled && weakref->target == first->target) {
+        seen->is_tabled = true;
+        next = weakref->next;
+        seen = find_whole(check, next, PO_WEAKREF_);
+        if (seen == NULL || next->prev != weakref) {
+            FAULT(check,
+                  "poolobject: weakref at %p has no neighbour among those of its target, %p\n",
+                  (const void *)weakref, (const void *)weakref->target);
+            return;
+        }
+        weakref = next;
     }
-    const po_object *const known = find(check, target)->object;
-    const bool is_target = known != NULL && (known->flags_ & PO_HAS_WEAK);
-    const bool is_immortal = known != NULL && po_is_immortal(known);
-    if (is_target
-            ? !is_weakref_of(check, weakref->next, target) || weakref->next->prev != weakref ||
-                  !is_weakref_of(check, weakref->prev, target) || weakref->prev->next != weakref
-            : !is_immortal) {
+}
+
+// Is it found from its target? One that is dead is in no ring; of an immortal target no table knows, unless it
+// became immortal later.
+static void check_weakref(struct check *check, const struct po_weakref *weakref) {
+    const po_object *const target = weakref->target;
+    const po_object *const known = target != NULL ? find(check, target)->object : NULL;
+    const bool is_free = target == NULL || (known == NULL && is_shared(check->state, target)) ||
+                         (known != NULL && po_is_immortal(known) && !(known->flags_ & PO_HAS_WEAK));
+    if (is_free ? weakref->prev != NULL : !find(check, weakref)->is_tabled) {
         FAULT(check, "poolobject: weakref at %p is not among those of its target, %p\n",
               (const void *)weakref, (const void *)target);
+    }
+}
+
+// A table that all objects of a state with a flag are in, `flagged` of them: as themselves, or by the first of
+// their weak references.
+static void check_table(struct check *check, const struct po_table *table,
+                        const struct po_table_kind *kind, uint16_t type, const char *name,
+                        uint64_t flagged) {
+    size_t used = 0;
+    for (size_t i = 0; i < table->room; i++) {
+        const void *const entry = table->entry[i];
+        if (entry == NULL) {
+            continue;
+        }
+        struct seen *const seen = find_whole(check, entry, type);
+        if (seen == NULL) {
+            FAULT(check, "poolobject: the table of %s has %p, where this state has no %s\n", name,
+                  entry, po_slots[type]->type->name);
+            continue;
+        }
+        size_t at = po_table_home(table, kind->hash(entry));
+        while (at != i && table->entry[at] != NULL) {
+            at = po_table_next(table, at);
+        }
+        if (at != i || seen->is_tabled) {
+            FAULT(check, "poolobject: the table of %s has %p where nobody looks for it\n", name,
+                  entry);
+        } else if (type == PO_WEAKREF_) {
+            check_ring(check, entry);
+        }
+        seen->is_tabled = true;
+        used++;
+    }
+    if (used != table->used || used != flagged) {
+        FAULT(check,
+              "poolobject: the table of %s has %zu entries and counts %zu, but %" PRIu64
+              " objects say that they are in it\n",
+              name, used, table->used, flagged);
     }
 }
 
@@ -209,12 +275,12 @@ static int enter_references(void *block, size_t size, void *argument) {
     (void)size;
     struct check *const check = argument;
     const po_object *const object = block;
-    if (po_slots_of(object) == NULL) {
+    if (!find(check, object)->is_whole) {
         return 0;
     }
     check_generation(check, block);
     if (object->type_ == PO_WEAKREF_) {
-        check_ring(check, block);
+        check_weakref(check, block);
     }
     if (po_is_tracked(object) && po_slots_of(object)->traverse != NULL) {
         check->holder = object;
@@ -245,13 +311,6 @@ static size_t visits_of(const po_object *holder, const po_object *object) {
     return question.held_here;
 }
 
-static size_t size_of(const po_object *object) {
-    const struct po_slots *const slots = po_slots_of(object);
-    return slots->size + (slots->item_size != 0
-                              ? ((const struct po_items *)object)->items * slots->item_size
-                              : 0);
-}
-
 // The word at an offset holds an object with a reference that nobody has told of: perhaps this one.
 static void check_word(struct check *check, const po_object *holder, size_t offset) {
     const po_object *word;
@@ -275,7 +334,7 @@ static void check_word(struct check *check, const po_object *holder, size_t offs
 static int check_words(void *block, size_t size, void *argument) {
     (void)size;
     const po_object *const object = block;
-    if (po_slots_of(object) != NULL && object->type_ >= PO_FIRST_OF_PROGRAM_ &&
+    if (find(argument, object)->is_whole && object->type_ >= PO_FIRST_OF_PROGRAM_ &&
         po_is_tracked(object) && po_slots_of(object)->traverse != NULL) {
         const size_t end = size_of(object);
         for (size_t at = sizeof(struct po_container); at + sizeof(void *) <= end;
@@ -298,26 +357,6 @@ static void check_sums(struct check *check) {
     }
 }
 
-// Of a table that all objects of a state with a flag are in, `flagged` of them: as themselves, or as weak
-// references of theirs.
-static void check_table(struct check *check, const struct po_table *table, uint16_t type,
-                        uint64_t flagged) {
-    const char *const name = po_slots[type]->type->name;
-    size_t used = 0;
-    for (size_t i = 0; i < table->room; i++) {
-        const void *const entry = table->entry[i];
-        const po_object *const object = entry != NULL ? find(check, entry)->object : NULL;
-        if (entry != NULL && (object == NULL || object->type_ != type)) {
-            FAULT(check, "poolobject: a table has %p, where this state has no %s\n", entry, name);
-        }
-        used += entry != NULL;
-    }
-    if (used != table->used || used != flagged) {
-        FAULT(check, "poolobject: a table has %zu of %s instead of %zu, for %" PRIu64 " objects\n",
-              used, name, table->used, flagged);
-    }
-}
-
 size_t po_check(po_state *state, int fd) {
     struct check check = { .state = state, .fd = fd };
     if (state->running >= 0) {
@@ -337,11 +376,12 @@ size_t po_check(po_state *state, int fd) {
     }
     po_walk(state, true, enter, &check);
     po_walk(state, false, enter, &check);
+    check_table(&check, &state->weak, &po_weak_kind, PO_WEAKREF_, "weak references", check.targets);
+    check_table(&check, &state->interned, &po_intern_kind, PO_STR_, "interned texts",
+                check.interned);
     po_walk(state, true, enter_references, &check);
     check_counts(&check);
     check_sums(&check);
-    check_table(&check, &state->weak, PO_WEAKREF_, check.targets);
-    check_table(&check, &state->interned, PO_STR_, check.interned);
     po_walk(state, true, check_words, &check);
     pm_free(check.seen);
     return check.faults;

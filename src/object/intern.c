@@ -12,7 +12,7 @@ static uint64_t hash_of(const void *entry) {
     return ((const struct po_str_ *)entry)->hash;
 }
 
-static const struct po_table_kind interned = { .hash = hash_of, .room_least = 64 };
+const struct po_table_kind po_intern_kind = { .hash = hash_of, .room_least = 64 };
 
 static struct po_str_ *find(const struct po_table *table, const char *utf8, size_t n,
                             uint64_t hash) {
@@ -29,14 +29,14 @@ static struct po_str_ *find(const struct po_table *table, const char *utf8, size
 }
 
 void po_intern_fit(po_state *state) {
-    po_table_fit(state, &state->interned, &interned);
+    po_table_fit(state, &state->interned, &po_intern_kind);
 }
 
 // Inline, so that po_str_intern is on the stack when the place where a text was made is noted.
 static inline __attribute__((always_inline)) po_object *intern_new(po_state *state,
                                                                    const char *utf8, size_t n,
                                                                    uint64_t hash) {
-    if (!po_table_reserve(state, &state->interned, &interned)) {
+    if (!po_table_reserve(state, &state->interned, &po_intern_kind)) {
         return NULL;
     }
     po_object *const made = po_str(state, utf8, n);
@@ -46,7 +46,7 @@ static inline __attribute__((always_inline)) po_object *intern_new(po_state *sta
     struct po_str_ *const str = (struct po_str_ *)made;
     str->hash = hash;
     made->flags_ |= PO_INTERNED;
-    po_table_insert(&state->interned, &interned, str);
+    po_table_insert(&state->interned, &po_intern_kind, str);
     return made;
 }
 
@@ -66,6 +66,6 @@ void po_intern_forget(po_state *state, po_object *str) {
     while (table->entry[at] != str) {
         at = po_table_next(table, at);
     }
-    po_table_remove(table, &interned, at);
+    po_table_remove(table, &po_intern_kind, at);
     str->flags_ &= (uint16_t)~PO_INTERNED;
 }

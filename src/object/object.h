@@ -530,6 +530,9 @@ struct po_weakref {
     po_object *data;
 };
 
+// The table has the first weak reference of each target, by its target.
+extern const struct po_table_kind po_weak_kind;
+
 // The object ends: its weak references are dead, then their callbacks are called.
 void po_weak_end(po_state *state, po_object *target);
 // The same for trash, in two steps: first all die, then the callbacks of those that are not trash
@@ -549,6 +552,16 @@ static inline size_t po_table_home(const struct po_table *table, uint64_t hash) 
 }
 static inline size_t po_table_next(const struct po_table *table, size_t at) {
     return (at + 1) & (table->room - 1);
+}
+
+// Less room, where few are left: halved until a quarter is used, or the least is reached.
+static inline size_t po_room_fit(size_t room, size_t used, size_t least) {
+    if (used < room / 8) {
+        while (room > least && used < room / 4) {
+            room /= 2;
+        }
+    }
+    return room;
 }
 
 // Room for one more; false without memory, and nothing has changed then.
@@ -590,6 +603,7 @@ void po_table_fit(po_state *state, struct po_table *table, const struct po_table
 
 // --- intern.c -----------------------------------------------------------------------------------
 
+extern const struct po_table_kind po_intern_kind;
 void po_intern_forget(po_state *state, po_object *str);
 // After many have ended: a smaller table, where there is memory for it.
 void po_intern_fit(po_state *state);

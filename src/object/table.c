@@ -35,12 +35,7 @@ bool po_table_grow(po_state *state, struct po_table *table, const struct po_tabl
 }
 
 void po_table_fit(po_state *state, struct po_table *table, const struct po_table_kind *kind) {
-    size_t room = table->room;
-    if (table->used < room / 8) {
-        while (room > kind->room_least && table->used < room / 4) {
-            room /= 2;
-        }
-    }
+    const size_t room = po_room_fit(table->room, table->used, kind->room_least);
     if (room != table->room) {
         resize(state, table, kind, room);
     }

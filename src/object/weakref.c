@@ -26,7 +26,7 @@ static uint64_t hash_of_ring(const void *entry) {
     return hash_of(((const struct po_weakref *)entry)->target);
 }
 
-static const struct po_table_kind weak = { .hash = hash_of_ring, .room_least = 8 };
+const struct po_table_kind po_weak_kind = { .hash = hash_of_ring, .room_least = 8 };
 
 // The place of the ring of a target that has one.
 static size_t find(const struct po_table *table, const po_object *target) {
@@ -38,13 +38,13 @@ static size_t find(const struct po_table *table, const po_object *target) {
 }
 
 void po_weak_fit(po_state *state) {
-    po_table_fit(state, &state->weak, &weak);
+    po_table_fit(state, &state->weak, &po_weak_kind);
 }
 
 static struct po_weakref *take_ring(po_state *state, po_object *target) {
     const size_t at = find(&state->weak, target);
     struct po_weakref *const ring = state->weak.entry[at];
-    po_table_remove(&state->weak, &weak, at);
+    po_table_remove(&state->weak, &po_weak_kind, at);
     target->flags_ &= (uint16_t)~PO_HAS_WEAK;
     return ring;
 }
@@ -154,7 +154,7 @@ static void join(po_state *state, struct po_weakref *weakref, po_object *target)
     if (!(target->flags_ & PO_HAS_WEAK)) {
         target->flags_ |= PO_HAS_WEAK;
         weakref->next = weakref->prev = weakref;
-        po_table_insert(&state->weak, &weak, weakref);
+        po_table_insert(&state->weak, &po_weak_kind, weakref);
         return;
     }
     const size_t at = find(&state->weak, target);
@@ -195,8 +195,10 @@ po_object *po_weakref(po_state *state, po_object *target, po_weak_callback callb
     if (callback != NULL) {
         po_keep_order(state);
     }
-    if (!po_is_immortal(target)) {
-        if (!po_table_reserve(state, &state->weak, &weak)) {
+    // A count may have reached the top since the target has weak references.
+    const bool is_target = (target->flags_ & PO_HAS_WEAK) != 0;
+    if (is_target || !po_is_immortal(target)) {
+        if (!is_target && !po_table_reserve(state, &state->weak, &po_weak_kind)) {
             po_clear(&weakref->data);
             po_unmake_container(state, weakref);
             return NULL;

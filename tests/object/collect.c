@@ -327,6 +327,25 @@ TEST(dropped_weak_references_are_not_called_and_the_others_are_in_their_order) {
     }
 }
 
+// It never dies any more, but its weak references do.
+TEST(weak_references_to_a_target_that_became_immortal_come_and_go) {
+    po_state *const state = state_off();
+    struct thing *const thing = make(state, 1);
+    po_object *const before = watch(state, thing, 1);
+    thing->object.count_ = PO_IMMORTAL_;
+    po_object *const after = watch(state, thing, 2), *const silent = po_weakref(
+                                                         state, &thing->object, NULL, NULL);
+    CHECK(po_check(state, 2) == 0);
+    po_decref(after);
+    CHECK(po_check(state, 2) == 0 && lives(before) && lives(silent));
+    po_decref(before);
+    po_decref(silent);
+    CHECK(po_check(state, 2) == 0);
+    thing->object.count_ = 1;
+    drop(thing);
+    end_state(state);
+}
+
 TEST(weak_references_without_a_callback_are_one) {
     po_state *const state = state_off();
     struct thing *const thing = make(state, 0);

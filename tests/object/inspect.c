@@ -422,35 +422,65 @@ static void ignore_call(po_object *weakref, po_object *data) {
     (void)weakref, (void)data;
 }
 
-static void check_finds_weak(const struct po_weakref *weakref, const void *target) {
+static void check_finds(const char *what) {
     const char *const text = check();
-    CHECK(faults != 0 && says(text, "weakref at %p is not among those of its target, %p\n",
-                              (const void *)weakref, target),
-          "%s", text);
+    CHECK(faults != 0 && says(text, "%s", what), "not '%s' but: %s", what, text);
 }
 
+static void check_finds_weak(const struct po_weakref *weakref) {
+    char line[128];
+    snprintf(line, sizeof line, "weakref at %p is not among those of its target, ",
+             (const void *)weakref);
+    check_finds(line);
+}
+
+static struct po_weakref *new_weakref(po_object *target) {
+    return (struct po_weakref *)sure(po_weakref(state, target, ignore_call, NULL));
+}
+
+// Also where what stands there is no memory.
 TEST(check_names_a_weak_reference_that_its_target_would_not_find) {
     start();
     PO_AUTO po_object *target = new_list(), *other = new_list();
-    struct po_weakref *weak[3];
-    for (unsigned i = 0; i < 3; i++) {
-        weak[i] = (struct po_weakref *)sure(po_weakref(state, target, ignore_call, NULL));
+    struct po_weakref *const weak[] = { new_weakref(target), new_weakref(target),
+                                        new_weakref(target), new_weakref(target) };
+    struct po_weakref *const next = weak[1]->next, *const prev = weak[1]->prev;
+    struct po_weakref *const wrong[] = { NULL, weak[1], (struct po_weakref *)other,
+                                         (struct po_weakref *)16, weak[3] };
+    check_is_silent();
+    for (size_t i = 0; i < COUNT(wrong); i++) {
+        weak[1]->next = wrong[i];
+        check_finds(" has no neighbour among those of its target, ");
+        weak[1]->next = next;
+        weak[1]->prev = wrong[i];
+        check_finds(" has no neighbour among those of its target, ");
+        weak[1]->prev = prev;
+    }
+    po_object *const targets[] = { NULL, other, PO_NONE, (po_object *)16 };
+    for (size_t i = 0; i < COUNT(targets); i++) {
+        weak[1]->target = targets[i];
+        check_finds_weak(weak[1]);
+        weak[1]->target = target;
     }
     check_is_silent();
-    struct po_weakref *const next = weak[1]->next;
-    weak[1]->next = weak[1];
-    check_finds_weak(weak[1], target);
-    weak[1]->next = (struct po_weakref *)other;
-    check_finds_weak(weak[1], target);
-    weak[1]->next = next;
-    weak[1]->target = other;
-    check_finds_weak(weak[1], other);
-    weak[1]->target = target;
+    // A ring of its own, and the others' closed behind it.
+    struct po_weakref was[4];
+    for (size_t i = 0; i < COUNT(weak); i++) {
+        was[i] = *weak[i];
+    }
+    prev->next = next;
+    next->prev = prev;
+    weak[1]->next = weak[1]->prev = weak[1];
+    check_finds_weak(weak[1]);
+    for (size_t i = 0; i < COUNT(weak); i++) {
+        *weak[i] = was[i];
+    }
+    check_is_silent();
     target->flags_ &= (uint16_t)~PO_HAS_WEAK;
-    check_finds_weak(weak[0], target);
+    check_finds("the table of weak references has 1 entries and counts 1, but 0 objects say that");
     target->flags_ |= PO_HAS_WEAK;
     check_is_silent();
-    for (unsigned i = 0; i < 3; i++) {
+    for (size_t i = 0; i < COUNT(weak); i++) {
         po_decref(&weak[i]->object);
     }
     po_clear(&target);
@@ -458,35 +488,79 @@ TEST(check_names_a_weak_reference_that_its_target_would_not_find) {
     end();
 }
 
+static size_t place_of(const struct po_table *table, const void *entry) {
+    size_t at = 0;
+    while (table->entry[at] != entry) {
+        at++;
+    }
+    return at;
+}
+
 TEST(check_looks_at_the_tables_of_a_state) {
     start();
     PO_AUTO po_object *list = new_list(), *text = sure(po_str_intern(state, "interned", 8));
     PO_AUTO po_object *weak = sure(po_weakref(state, list, NULL, NULL));
-    struct po_table *const tables[] = { &state->weak, &state->interned };
-    const char *const names[] = { "weakref", "str" };
+    const struct {
+        struct po_table *table;
+        po_object *entry;
+        const char *name, *type;
+    } tables[] = { { &state->weak, weak, "weak references", "weakref" },
+                   { &state->interned, text, "interned texts", "str" } };
     check_is_silent();
-    for (unsigned i = 0; i < 2; i++) {
-        void **entry = tables[i]->entry;
-        while (*entry == NULL) {
-            entry++;
-        }
-        void *const was = *entry;
-        *entry = list;
-        const char *const text_of = check();
-        CHECK(faults == 1 && says(text_of, "a table has %p, where this state has no %s\n",
-                                  (void *)list, names[i]),
-              "%s", text_of);
-        *entry = NULL;
-        CHECK(says(check(), "a table has 0 of %s instead of 1, for 1 objects\n", names[i]));
-        *entry = was;
+    for (size_t i = 0; i < COUNT(tables); i++) {
+        void **const entries = tables[i].table->entry;
+        const size_t at = place_of(tables[i].table, tables[i].entry);
+        const size_t next = po_table_next(tables[i].table, at);
+        char line[128];
+        entries[at] = list;
+        snprintf(line, sizeof line, "the table of %s has %p, where this state has no %s\n",
+                 tables[i].name, (void *)list, tables[i].type);
+        check_finds(line);
+        entries[at] = (void *)16;
+        snprintf(line, sizeof line, "the table of %s has %p, where this state has no %s\n",
+                 tables[i].name, (void *)16, tables[i].type);
+        check_finds(line);
+        entries[at] = NULL;
+        snprintf(
+            line, sizeof line,
+            "the table of %s has 0 entries and counts 1, but 1 objects say that they are in it\n",
+            tables[i].name);
+        check_finds(line);
+        snprintf(line, sizeof line, "the table of %s has %p where nobody looks for it\n",
+                 tables[i].name, (void *)tables[i].entry);
+        entries[po_table_next(tables[i].table, next)] = tables[i].entry;
+        check_finds(line);
+        entries[po_table_next(tables[i].table, next)] = NULL;
+        entries[at] = entries[next] = tables[i].entry;
+        check_finds(line);
+        entries[next] = NULL;
         check_is_silent();
     }
     text->flags_ &= (uint16_t)~PO_INTERNED;
-    CHECK(says(check(), "a table has 1 of str instead of 1, for 0 objects\n"));
+    check_finds("has 1 entries and counts 1, but 0 objects say");
     text->flags_ |= PO_INTERNED;
     po_clear(&weak);
     po_clear(&list);
     po_clear(&text);
+    end();
+}
+
+TEST(check_reads_nothing_behind_a_block_whose_head_was_overwritten) {
+    start();
+    PO_AUTO po_object *tuple = sure(po_tuple(state, 1, (po_object *[]){ PO_NONE }));
+    size_t *const items = &((struct po_items *)tuple)->items;
+    const size_t wrong[] = { 1000, SIZE_MAX, SIZE_MAX / sizeof(po_object *) };
+    for (size_t i = 0; i < COUNT(wrong); i++) {
+        *items = wrong[i];
+        check_finds(": its head was overwritten\n");
+    }
+    *items = 1;
+    const uint16_t type = tuple->type_;
+    tuple->type_ = PO_WEAKREF_;
+    check_finds(": its head was overwritten\n");
+    tuple->type_ = type;
+    check_is_silent();
+    po_clear(&tuple);
     end();
 }
 
