@@ -172,8 +172,8 @@ int pm_heap_trim(pm_heap *heap);
 
 /* Ends the heap and frees all its blocks, without a look at any: a step for each pool and each large
  * block. The handle is of no use then: until pm_heap_new returns the same address again, who asks it for
- * a block, frees one by it, walks, trims or ends it is stopped with a line that says so. NULL does nothing. Not inside of a signal handler that has
- * interrupted this library: there it does nothing. */
+ * a block, frees one by it, walks, trims or ends it is stopped with a line that says so. NULL does nothing,
+ * nor does a call from a signal handler that has interrupted this library. */
 void pm_heap_destroy(pm_heap *heap);
 
 /* A section of the statistics that a library or program adds: after poolmalloc's own, as text and as JSON

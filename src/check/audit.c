@@ -17,6 +17,7 @@
 
 struct audit {
     size_t faults;
+    size_t waiting; // runs
 };
 
 static void check(struct audit *audit, bool holds, const char *equation, const void *at) {
@@ -285,7 +286,7 @@ static void audit_runs(struct audit *audit, const struct pm_runs *runs) {
         size_t free_units = 0, used_units = 0;
         for (size_t unit = 1; unit < PM_ARENA_UNITS;) {
             const struct pm_run *const run = &arena->run[unit];
-            const unsigned state = arena->state[unit];
+            const unsigned state = pm_get(&arena->state[unit]);
             const bool free = state == PM_UNIT_FREE;
             check(audit, run->units >= 1 && unit + run->units <= PM_ARENA_UNITS,
                   "runs fill their arena", run);
@@ -316,7 +317,9 @@ static void audit_runs(struct audit *audit, const struct pm_runs *runs) {
                       "a run of a private heap is on its list", run);
                 used_units += run->units;
             } else if (state == PM_UNIT_LATEST) {
+                check(audit, run->owner == NULL, "a run that waits has no owner", run);
                 used_units += run->units;
+                audit->waiting++;
             }
             after_free = free;
             unit += pm_max(run->units, 1);
@@ -350,6 +353,7 @@ static void audit_huge(struct audit *audit) {
 
 size_t pm_audit(void) {
     struct audit audit = { 0 };
+    size_t places = 0;
     pm_lock(&pm_heaps.lock);
     PM_LIST_EACH(heap, &pm_heaps.every) {
         pm_lock(&PM_LIST_ENTRY(heap, struct pm_heap, every)->lock);
@@ -366,6 +370,7 @@ size_t pm_audit(void) {
     pm_lock(&pm_huge_blocks.lock);
     PM_LIST_EACH(heap, &pm_heaps.every) {
         audit_bins(&audit, PM_LIST_ENTRY(heap, struct pm_heap, every));
+        places += pm_get(&PM_LIST_ENTRY(heap, struct pm_heap, every)->latest) != 0;
     }
     PM_LIST_EACH(heap, &pm_heaps.private_heaps) {
         audit_bins(&audit, PM_LIST_ENTRY(heap, struct pm_heap, every));
@@ -377,6 +382,8 @@ size_t pm_audit(void) {
     for (unsigned kind = 0; kind < PM_RUNS_COUNT; kind++) {
         audit_runs(&audit, &pm_runs[kind]);
     }
+    // More may be: a fork, or a jump out of a handler, leaves what a thread had in hands.
+    check(&audit, places <= audit.waiting, "what is in a place waits", &pm_heaps);
     audit_huge(&audit);
     pm_unlock(&pm_huge_blocks.lock);
     for (unsigned kind = 0; kind < PM_RUNS_COUNT; kind++) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) the poolmalloc authors
 
-// Every number of the library, once.
+// Every number of the library that is tuned, once.
 
 #ifndef PM_CONFIG_LIMITS_H
 #define PM_CONFIG_LIMITS_H
@@ -63,15 +63,14 @@
 
 // Free memory that may stay resident: the larger of a floor and a share of what is in use, and this
 // many times what was purged in vain; of that no more than an amount and so many times what all kinds
-// have in use. A thread keeps the run that it freed last besides, of LATEST_LEAST or its share of the floor.
+// have in use. A thread keeps the run that it freed last besides, of up to its share of the first two.
 #define PM_KEEP_BYTES         ((size_t)4 << 20)
 #define PM_KEEP_SHARE         4
 #define PM_KEEP_VAIN          4
 #define PM_KEEP_EXTRA         ((size_t)16 << 20)
 #define PM_KEEP_TIMES         4
 #define PM_KEEP_STEP          ((size_t)1 << 20) // of growth, at which all kinds look what they keep
-#define PM_LATEST_LEAST       ((size_t)256 << 10)
-#define PM_KEEP_KINDS         5 // two of pools, two of runs, huge blocks
+#define PM_KEEP_KINDS         5                 // two of pools, two of runs, huge blocks
 #define PM_PURGE_DELAY_MS     1000
 #define PM_PURGE_DELAY_MAX_MS ((size_t)24 * 3600 * 1000)
 #define PM_PURGE_BATCH        16
@@ -99,8 +98,8 @@
 #define PM_RECLAIM_HEAPS ((size_t)16)
 #define PM_RECLAIM_PARTS 32
 
-// Of threads that share one of 2^LATEST_BITS places by their addresses, the heap of the latest is noted.
-#define PM_LATEST_BITS 8
+// Of threads that share one of 2^NOTED_BITS places by their addresses, the heap of the last one is noted.
+#define PM_NOTED_BITS 8
 
 // Listed pools are purged inside where at least 1/INNER_SHARE may be gained, when INNER_REST looks have found
 // the same number of blocks in use. INNER_LOOK are looked at when a heap takes another pool, or has more of
@@ -126,7 +125,8 @@
 // Where no free pool was the class's own, it takes the least touched one of so many.
 #define PM_FIT_LOOK 8
 
-// The clock is a system call, so it is read once in this many returns of pools.
+// The clock is a system call, so it is read once in this many misses of malloc, and frees of a pool's last block or
+// of a large one.
 #define PM_CLOCK_EVERY 16
 
 // How much older one thread's look at it may be than another's.

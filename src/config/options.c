@@ -30,7 +30,7 @@ enum kind {
 };
 
 // A variable holds words separated by commas. A row without a key takes the bare word, one with a
-// key takes `key=value`; a keyed word also switches its variable on (sets the bare row to 1).
+// key takes `key=value`, which also switches on a variable whose bare word is 0 or 1.
 struct row {
     const char *variable, *key, *range, *text;
     enum kind kind;

@@ -83,6 +83,10 @@ void pm_abandoned_remove(struct pm_pool *pool) {
 
 void pm_pool_abandon(struct pm_pool *pool) {
     struct pm_abandoned *const abandoned = abandoned_of(pool);
+    const unsigned state = pm_get(&pool->shared.state);
+    if (state == PM_POOL_CURRENT || state == PM_POOL_FULL) {
+        pm_set(&pool->inner.seen_used, PM_INNER_NEVER_LOOKED);
+    }
     pm_lock(&abandoned->lock);
     pm_pool_set_state(pool, PM_POOL_ABANDONED);
     list_abandoned(pool);

@@ -445,15 +445,15 @@ void pm_heaps_start(void) {
 
 // Where the heap is noted that was opened last by a thread with words like these.
 static struct pm_heap **noted(const struct pm_thread *user) {
-    static struct pm_heap *latest[1 << PM_LATEST_BITS];
-    return &latest[(uintptr_t)user * UINT64_C(0x9e3779b97f4a7c15) >> (64 - PM_LATEST_BITS)];
+    static struct pm_heap *heaps[1 << PM_NOTED_BITS];
+    return &heaps[(uintptr_t)user * UINT64_C(0x9e3779b97f4a7c15) >> (64 - PM_NOTED_BITS)];
 }
 
 // The heap of a thread that began to allocate in the last round of its destructors, and so was never closed:
 // the words of this one are where its words were. Found unless another thread was noted since.
 static struct pm_heap *left_open(void) {
     struct pm_heap *const heap = *noted(&pm_thread);
-    return heap != NULL && pm_get(&heap->user) == &pm_thread ? heap : NULL;
+    return heap != NULL && pm_get(&heap->user) == &pm_thread && !heap->in_miss ? heap : NULL;
 }
 
 static struct pm_heap *new_heap(void) {

@@ -34,7 +34,7 @@ struct pm_heap {
     struct pm_list every;           // all heaps; under the heaps' lock
     struct pm_list idle;            // heaps of ended threads, to be used again; likewise
     uint64_t freed[PM_CLASS_WORDS]; // classes in whose bin others have freed all of a pool; atomic
-    void *latest;                   // the run that its thread freed last, if it waits; atomic
+    uintptr_t latest;               // the run that its thread freed last (core/run.c); atomic
     bool in_miss;                   // its thread is in one, or was thrown out of one
     bool ended;                     // idle; of a private heap, destroyed
     bool is_private;                // what follows `user` is of use; never changes
@@ -88,8 +88,8 @@ extern struct pm_lock pm_ended_lock;
 
 void pm_heaps_start(void);
 
-// A heap for the calling thread, whose words it keeps: one of an ended thread, or a new one. NULL
-// without memory.
+// A heap for the calling thread, whose words it keeps: one of an ended thread, one that a thread with the same
+// words left open, or a new one. NULL without memory.
 struct pm_heap *pm_heap_open(void);
 // Abandons all pools of a heap and makes it idle.
 void pm_heap_close(struct pm_heap *heap);

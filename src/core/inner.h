@@ -25,8 +25,8 @@ PM_INLINE bool pm_inner_has_away(const struct pm_pool *pool) {
 bool pm_inner_is_away(const struct pm_pool *pool, size_t index);
 
 // Looks at a pool that is neither full nor free: is it to be purged inside? With `all` every pool is that has
-// changed since; else those in which nothing was freed for some looks, and of which a good part will go. The caller holds the lock of its
-// heap, if it has one.
+// changed since it was purged inside last; else those in which nothing was freed for some looks, and of which a
+// good part will go. The caller holds the lock of its heap, if it has one.
 bool pm_inner_is_due(struct pm_pool *pool, bool all);
 
 // Purges inside of a pool all pages that can be. Its owner is at a miss, or the pool was hidden from it.

@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) the poolmalloc authors
 
-// Modes: what the misses call. core, check and insight each may define one; entry alone chooses.
-//
-// Blocks of several modes coexist: a pool's owner tells which mode its blocks are of, and free goes
-// by the pool, never by the mode that is on.
+// A mode is what the misses call; entry chooses it. There is one.
 
 #ifndef PM_CORE_MODE_H
 #define PM_CORE_MODE_H

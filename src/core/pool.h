@@ -69,7 +69,7 @@ enum pm_pool_state {
     PM_POOL_STATE_COUNT
 };
 
-// Values of a pool's owner that are no heap. A mode that needs pools of its own adds one.
+// Values of a pool's owner that are no heap.
 #define PM_OWNER_NOBODY ((struct pm_heap *)0)
 #define PM_OWNER_ARENA  ((struct pm_heap *)1) // FREE pools: whoever frees a block of it is wrong
 

@@ -268,6 +268,7 @@ void pm_private_stats(struct pm_heap *heap, struct pm_heap_stats *to) {
 
 size_t pm_private_trim(struct pm_heap *heap) {
     size_t bytes = pm_heap_trim_pools(heap, true);
+    pm_run_empty_own_place();
     bytes += pm_arenas_trim();
     return bytes + pm_runs_trim() + pm_huge_trim();
 }

@@ -67,7 +67,7 @@ static size_t units_for(const struct pm_runs *runs, size_t n) {
 
 // Others read single states, and take a run without the lock (claim, take_latest).
 static void set_state(struct pm_run_arena *arena, size_t unit, enum pm_unit_state state) {
-    pm_set(&arena->state[unit], (uint8_t)state);
+    __atomic_store_n(&arena->state[unit], (uint8_t)state, __ATOMIC_RELEASE);
 }
 
 static enum pm_unit_state state_of(const struct pm_run_arena *arena, size_t unit) {
@@ -227,9 +227,9 @@ static void change_used(struct pm_runs *runs, struct pm_run_arena *arena, size_t
 }
 
 // Cuts `count` units at a multiple of `align` out of a free run that is long enough for it, and tells which of
-// them were dirty.
-static void *use_run(struct pm_runs *runs, struct pm_run *run, size_t count, size_t align,
-                     struct dirt *found) {
+// them were dirty. Returns the first; all say INNER.
+static size_t cut_run(struct pm_runs *runs, struct pm_run *run, size_t count, size_t align,
+                      struct dirt *found) {
     struct pm_run_arena *const arena = arena_of(runs, run);
     const size_t start = (size_t)(run - arena->run), length = run->units;
     const size_t unit = pm_round_up(start, pm_max(align >> runs->unit_bits, 1));
@@ -252,10 +252,18 @@ static void *use_run(struct pm_runs *runs, struct pm_run *run, size_t count, siz
     if (!all) {
         set_dirty(arena, unit, count, true);
     }
-    set_state(arena, unit, PM_UNIT_USED);
-    arena->run[unit].units = (uint32_t)count;
     change_used(runs, arena, count);
     pm_thp_update(&arena->thp, &runs->sparse);
+    return unit;
+}
+
+// FREE -> USED, of a part.
+static void *use_run(struct pm_runs *runs, struct pm_run *run, size_t count, size_t align,
+                     struct dirt *found) {
+    struct pm_run_arena *const arena = arena_of(runs, run);
+    const size_t unit = cut_run(runs, run, count, align, found);
+    pm_set(&arena->run[unit].units, (uint32_t)count);
+    set_state(arena, unit, PM_UNIT_USED);
     return address_of(runs, arena, unit);
 }
 
@@ -289,7 +297,8 @@ static bool is_touched(const struct pm_runs *runs) {
         return false;
     }
     for (size_t unit = 1; unit < PM_ARENA_UNITS; unit += arena->run[unit].units) {
-        if (state_of(arena, unit) == PM_UNIT_USED) {
+        const enum pm_unit_state state = state_of(arena, unit);
+        if (state == PM_UNIT_USED || state == PM_UNIT_LATEST) {
             const size_t bytes = (size_t)arena->run[unit].units << runs->unit_bits;
             in_use += bytes;
             resident += pm_os_resident(address_of(runs, arena, unit), bytes);
@@ -526,15 +535,29 @@ static size_t purge(struct pm_runs *runs, struct pm_surplus surplus) {
     return bytes;
 }
 
+// The word of a place: the run's address, and how many units it has.
+#define LATEST_UNITS (((uintptr_t)1 << PM_RUN_UNIT_BITS) - 1)
+
+_Static_assert(PM_RUN_UNITS_MAX <= LATEST_UNITS, "an address leaves room for the length");
+
+static struct pm_runs *const waiting_runs = &pm_runs[PM_RUNS_SMALL];
+
+// The place of the thread's heap; NULL without one.
+static uintptr_t *own_place(void) {
+    struct pm_heap *const heap = pm_thread.heap;
+    return heap == NULL || heap == PM_HEAP_ENDED ? NULL : &heap->latest;
+}
+
+// Takes what waits; 0 when another thread was first, or nothing does. Who has the word has the run.
+static uintptr_t empty(uintptr_t *place) {
+    return __atomic_exchange_n(place, 0, __ATOMIC_ACQUIRE);
+}
+
 // USED -> LATEST, by who frees it. False when another thread was first, or it is no run in use.
 static bool claim(struct pm_run_arena *arena, size_t unit) {
     uint8_t state = PM_UNIT_USED;
-    if (!__atomic_compare_exchange_n(&arena->state[unit], &state, PM_UNIT_LATEST, false,
-                                     __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
-        return false;
-    }
-    arena->run[unit].resident = arena->run[unit].units;
-    return true;
+    return __atomic_compare_exchange_n(&arena->state[unit], &state, PM_UNIT_LATEST, false,
+                                       __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
 }
 
 // Under the lock.
@@ -546,15 +569,18 @@ static void leave_owner(const struct pm_runs *runs, struct pm_run *run) {
     }
 }
 
-// LATEST -> FREE.
-static void give_back(struct pm_runs *runs, void *at) {
+// LATEST -> FREE. Under the lock.
+static void give_back(struct pm_runs *runs, void *at, uint32_t now) {
     struct pm_run_arena *const arena = arena_of(runs, at);
     const size_t unit = unit_of(runs, at), count = arena->run[unit].units;
-    const uint32_t now = pm_clock();
-    pm_lock(&runs->lock);
+    PM_ASSERT(state_of(arena, unit) == PM_UNIT_LATEST);
     leave_owner(runs, &arena->run[unit]);
     change_used(runs, arena, -count);
     free_units(runs, arena, unit, count, count, now);
+}
+
+// Units were freed: purges, outside of the lock, if there are too many now.
+static void unlock_and_purge(struct pm_runs *runs, uint32_t now) {
     const struct pm_surplus surplus = surplus_now(runs, now);
     const bool due = is_purge_due(runs, &surplus);
     pm_unlock(&runs->lock);
@@ -563,47 +589,53 @@ static void give_back(struct pm_runs *runs, void *at) {
     }
 }
 
-// The place of the thread's heap; NULL without one.
-static void **place(void) {
-    struct pm_heap *const heap = pm_thread.heap;
-    return heap == NULL || heap == PM_HEAP_ENDED ? NULL : &heap->latest;
-}
-
-static void *swap(void **place, void *at) {
-    return __atomic_exchange_n(place, at, __ATOMIC_ACQ_REL);
-}
-
-static bool may_wait(const struct pm_runs *runs, const struct pm_run *run) {
-    const size_t bytes = (size_t)run->units << runs->unit_bits;
-    const size_t share = PM_KEEP_BYTES / pm_max(pm_get(&pm_arena_users), 1);
-    return runs == &pm_runs[PM_RUNS_SMALL] && pm_get(&run->owner) == NULL &&
-           bytes <= pm_max(PM_LATEST_LEAST, share) && pm_options.purge_keep == PM_OPTION_UNSET &&
-           pm_options.purge_delay != 0 && !pm_limit_is_set();
+// A fork finds the run in its place, or on the lists: it is taken under the lock.
+static void empty_place(uintptr_t *place) {
+    if (place == NULL || pm_get(place) == 0) {
+        return;
+    }
+    const uint32_t now = pm_clock();
+    pm_lock(&waiting_runs->lock);
+    const uintptr_t word = empty(place);
+    if (word != 0) {
+        give_back(waiting_runs, (void *)(word & ~LATEST_UNITS), now);
+    }
+    unlock_and_purge(waiting_runs, now);
 }
 
 void pm_run_empty_place(struct pm_heap *heap) {
-    void *const at = pm_get(&heap->latest) != NULL ? swap(&heap->latest, NULL) : NULL;
-    if (at != NULL) {
-        give_back(&pm_runs[PM_RUNS_SMALL], at);
-    }
+    empty_place(&heap->latest);
+}
+
+void pm_run_empty_own_place(void) {
+    empty_place(own_place());
 }
 
 // LATEST -> USED, when the thread's is of the length; if not, it goes back, since others may be cut out of it.
 static void *take_latest(struct pm_runs *runs, size_t count, size_t align) {
-    void **const waiting = place();
-    void *const at = waiting != NULL && pm_get(waiting) != NULL ? swap(waiting, NULL) : NULL;
-    if (at == NULL) {
+    uintptr_t *const place = own_place();
+    const uintptr_t word = place != NULL ? pm_get(place) : 0, at = word & ~LATEST_UNITS;
+    if (runs != waiting_runs || (word & LATEST_UNITS) != count || at % align != 0) {
+        empty_place(place);
         return NULL;
     }
-    struct pm_run_arena *const arena = arena_of(&pm_runs[PM_RUNS_SMALL], at);
-    const size_t unit = unit_of(&pm_runs[PM_RUNS_SMALL], at);
-    if (runs != &pm_runs[PM_RUNS_SMALL] || arena->run[unit].units != count ||
-        (uintptr_t)at % align != 0) {
-        give_back(&pm_runs[PM_RUNS_SMALL], at);
+    if (empty(place) == 0) {
         return NULL;
     }
-    set_state(arena, unit, PM_UNIT_USED);
-    return at;
+    set_state(arena_of(runs, (void *)at), unit_of(runs, (void *)at), PM_UNIT_USED);
+    return (void *)at;
+}
+
+// Would it wait, if it is a run in use? So long that all threads together keep what the free runs may.
+static bool may_wait(const struct pm_runs *runs, const void *at) {
+    const struct pm_run *const run = &arena_of(runs, at)->run[unit_of(runs, at)];
+    const size_t bytes = (size_t)pm_get(&run->units) << runs->unit_bits;
+    const size_t used = pm_get(&runs->used_units) << runs->unit_bits;
+    return runs == waiting_runs && (uintptr_t)at % ((size_t)1 << runs->unit_bits) == 0 &&
+           pm_get(&run->owner) == NULL &&
+           bytes * pm_get(&pm_arena_users) <= pm_max(PM_KEEP_BYTES, used / PM_KEEP_SHARE) &&
+           pm_options.purge_keep == PM_OPTION_UNSET && pm_options.purge_delay != 0 &&
+           !pm_limit_is_set();
 }
 
 void *pm_run_malloc(struct pm_runs *runs, size_t n, size_t align, bool zero) {
@@ -626,7 +658,7 @@ void *pm_run_malloc(struct pm_runs *runs, size_t n, size_t align, bool zero) {
 void *pm_run_malloc_growing(struct pm_runs *runs, size_t n) {
     const size_t count = units_for(runs, n), align = (size_t)1 << runs->unit_bits;
     struct dirt found;
-    take_latest(runs, 0, align);
+    pm_run_empty_own_place();
     if (!pm_limit_allows(count << runs->unit_bits)) {
         return NULL;
     }
@@ -704,28 +736,32 @@ void *pm_run_of_link(const struct pm_runs *runs, struct pm_list *link, size_t *b
     return address_of(runs, arena, (size_t)(run - arena->run));
 }
 
-// What `at` is when it is no run in use.
-static enum pm_verdict prove_no_run(struct pm_runs *runs, const void *at) {
-    pm_lock(&runs->lock);
-    const enum pm_verdict verdict = prove(runs, at);
-    pm_unlock(&runs->lock);
-    // It was, and another thread frees it, too.
-    return verdict == PM_DONE ? PM_DOUBLE_FREE : verdict;
-}
-
 enum pm_verdict pm_run_free(struct pm_runs *runs, void *at) {
     struct pm_run_arena *const arena = arena_of(runs, at);
-    void **const waiting = place();
-    if ((uintptr_t)at % ((size_t)1 << runs->unit_bits) != 0 || !claim(arena, unit_of(runs, at))) {
-        return prove_no_run(runs, at);
+    const size_t unit = unit_of(runs, at);
+    uintptr_t *const place = may_wait(runs, at) ? own_place() : NULL;
+    const uintptr_t word = (uintptr_t)at | arena->run[unit].units;
+    if (place != NULL && pm_get(place) == 0 && claim(arena, unit)) {
+        __atomic_store_n(place, word, __ATOMIC_RELEASE);
+        return PM_DONE;
     }
-    if (waiting != NULL && may_wait(runs, &arena->run[unit_of(runs, at)])) {
-        at = swap(waiting, at);
+    const uint32_t now = pm_clock();
+    pm_lock(&runs->lock);
+    enum pm_verdict verdict = prove(runs, at);
+    if (verdict == PM_DONE && !claim(arena, unit)) {
+        verdict = PM_DOUBLE_FREE; // by two threads at once
     }
-    if (at != NULL) {
-        give_back(runs, at);
+    if (verdict == PM_DONE) {
+        const uintptr_t before = place != NULL ? empty(place) : (uintptr_t)at;
+        if (place != NULL) {
+            __atomic_store_n(place, word, __ATOMIC_RELEASE);
+        }
+        if (before != 0) {
+            give_back(runs, (void *)(before & ~LATEST_UNITS), now);
+        }
     }
-    return PM_DONE;
+    unlock_and_purge(runs, now);
+    return verdict;
 }
 
 size_t pm_run_size(struct pm_runs *runs, const void *at, enum pm_verdict *verdict) {
@@ -739,43 +775,34 @@ bool pm_run_resize(struct pm_runs *runs, void *at, size_t n) {
     struct pm_run_arena *const arena = arena_of(runs, at);
     const size_t unit = unit_of(runs, at), count = units_for(runs, n);
     struct pm_run *const run = &arena->run[unit];
+    const size_t old = run->units, next = unit + old;
     const uint32_t now = pm_clock();
-    bool done = true, due = false;
-    struct pm_surplus surplus = { 0 };
-    const size_t old = run->units;
+    struct dirt found;
     if (count > old) {
-        take_latest(runs, 0, 1);
+        pm_run_empty_own_place();
         if (!pm_limit_allows((count - old) << runs->unit_bits)) {
             return false;
         }
     }
     pm_lock(&runs->lock);
+    if (count > old && (next == PM_ARENA_UNITS || state_of(arena, next) != PM_UNIT_FREE ||
+                        old + arena->run[next].units < count)) {
+        pm_unlock(&runs->lock);
+        return false;
+    }
+    if (count > old) {
+        cut_run(runs, &arena->run[next], count - old, 1, &found);
+    }
+    run->units = (uint32_t)count;
     if (count < old) {
         change_used(runs, arena, count - old);
         free_units(runs, arena, unit + count, old - count, old - count, now);
-        surplus = surplus_now(runs, now);
-        due = is_purge_due(runs, &surplus);
-    } else if (count > old) {
-        const size_t next = unit + old;
-        done = next < PM_ARENA_UNITS && state_of(arena, next) == PM_UNIT_FREE &&
-               old + arena->run[next].units >= count;
-        if (done) {
-            struct dirt found;
-            use_run(runs, &arena->run[next], count - old, 1, &found);
-            set_state(arena, next, PM_UNIT_INNER);
-        }
     }
-    if (done) {
-        run->units = (uint32_t)count;
-        if (PM_UNLIKELY(run->owner != NULL)) {
-            pm_heap_count_large(run->owner, 0, (count - old) << runs->unit_bits);
-        }
+    if (PM_UNLIKELY(run->owner != NULL)) {
+        pm_heap_count_large(run->owner, 0, (count - old) << runs->unit_bits);
     }
-    pm_unlock(&runs->lock);
-    if (PM_UNLIKELY(due)) {
-        purge(runs, surplus);
-    }
-    return done;
+    unlock_and_purge(runs, now);
+    return true;
 }
 
 size_t pm_run_around(const struct pm_runs *runs, const void *at, const void **start, bool *free) {

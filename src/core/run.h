@@ -6,7 +6,7 @@
 // There are two kinds of run arena: of a slot, for runs of up to about 2 MiB, and of 32 slots with
 // units 32 times as large, for runs of up to about 64 MiB. The first unit of an arena holds
 // its header; the others are cut into runs, each in use or free, and no two free ones are
-// neighbours. All of a kind is under one lock; a run is found by best fit in constant time, since
+// neighbours. All of a kind is under one lock, but for the places of threads (pm_run_empty_place); a run is found by best fit in constant time, since
 // there are few lengths.
 
 #ifndef PM_CORE_RUN_H
@@ -23,15 +23,15 @@
 #include "core/thp.h"
 #include "core/verdict.h"
 
-// The first unit of a run says its state. The others are INNER, but for the last one of a free run.
+// The first unit of a run says its state. The others are INNER, but for the last one of a longer free run. States
+// are written under the lock, but for those of the run that a thread frees or takes again: USED and LATEST.
 enum pm_unit_state {
     PM_UNIT_INNER,
     PM_UNIT_FREE,
     PM_UNIT_LAST,
     PM_UNIT_USED,
-    PM_UNIT_LATEST,  // free, in the place of a thread
+    PM_UNIT_LATEST,  // freed, waits in the place of a thread
     PM_UNIT_PURGING, // free, but its pages are being given back; on no list
-    PM_UNIT_STATE_COUNT
 };
 
 #define PM_DIRTY_WORDS (PM_ARENA_UNITS / 64)
@@ -46,7 +46,7 @@ struct pm_run {
         struct pm_heap *owner; // USED, LATEST: the private heap; else NULL
     };
     uint32_t units;     // its length; also kept at the last unit of a free run
-    uint32_t resident;  // FREE, LATEST: how many of its units may be resident
+    uint32_t resident;  // FREE: how many of its units may be resident
     uint32_t purgeable; // of these, those in whole huge pages where its arena asks for them
     uint32_t freed_at;  // FREE: milliseconds
 };
@@ -103,8 +103,9 @@ size_t pm_run_size(struct pm_runs *runs, const void *at, enum pm_verdict *verdic
 
 // A short run that a thread has freed waits in a place of its heap, without any lock and as it is, for the
 // thread's next request: that takes the run if it is of the same length, and gives it back if it is not, as others
-// do from time to time. This gives it back.
+// do from time to time. These give it back.
 void pm_run_empty_place(struct pm_heap *heap);
+void pm_run_empty_own_place(void);
 
 // Changes the length of a run in use where it is; false when its neighbour leaves no room.
 bool pm_run_resize(struct pm_runs *runs, void *at, size_t n);

@@ -13,7 +13,7 @@ struct pm_heap;
 struct pm_thread {
     // What the fast paths use: the thread's heap, or one of two empty heaps, from which every
     // request misses and to which every block is somebody else's: PM_NO_HEAP before the thread's
-    // start, after its end and while a mode is on; PM_BUSY_HEAP while the thread is inside a fast
+    // start and after its end; PM_BUSY_HEAP while the thread is inside a fast
     // path or a miss, so that a signal handler which allocates there keeps out.
     struct pm_heap *fast;
     // The thread's heap; NULL before its first miss, PM_HEAP_ENDED after its end.

@@ -56,8 +56,7 @@ static void count_pool(struct walk *walk, const struct pm_pool *pool, size_t byt
         return;
     }
     const size_t end = pm_min(pool->owned.end, bytes), carved = pm_min(pool->shared.carved, end);
-    const size_t others =
-        (state == PM_POOL_CURRENT) + (pool->remote.word >> PM_REMOTE_COUNT_SHIFT);
+    const size_t others = (state == PM_POOL_CURRENT) + (pool->remote.word >> PM_REMOTE_COUNT_SHIFT);
     const size_t used = pool->owned.used > others ? pool->owned.used - others : 0;
     const size_t live = pm_min(used, carved / size);
     balance->blocks_in_use += live * size;
@@ -125,7 +124,7 @@ static bool visit_run_arena(struct walk *walk, const char *at) {
         if (state == PM_UNIT_USED) {
             balance->runs_in_use += units << unit_bits;
         } else {
-            const size_t resident = pm_min(run.resident, units);
+            const size_t resident = state == PM_UNIT_LATEST ? units : pm_min(run.resident, units);
             balance->runs_resident += resident << unit_bits;
             balance->runs_purged += (units - resident) << unit_bits;
         }

@@ -130,6 +130,36 @@ TEST(a_trim_leaves_out_what_has_not_changed_since_the_last) {
     AUDIT();
 }
 
+// The thread's end abandons what it took: with as many blocks in use as at the last look, but other pages.
+static void take_and_free(void *of) {
+    static char *taken[2 * BLOCKS_MAX];
+    unsigned count = 0, of_pool = 0;
+    while (of_pool < 100) {
+        CHECK(count < 2 * BLOCKS_MAX);
+        taken[count] = unit_take(64);
+        memset(taken[count], 1, 64);
+        of_pool += pool_of(taken[count++]) == of;
+    }
+    while (count-- != 0) {
+        pm_free(taken[count]);
+    }
+}
+
+static void leave_a_pool(void *unused) {
+    (void)unused;
+    free_all_but(take_full_pool(64), 0);
+}
+
+TEST(a_pool_that_served_since_is_trimmed_anew_after_its_threads_end) {
+    unit_in_thread(leave_a_pool, NULL);
+    struct pm_pool *const pool = pool_of(held[0]);
+    CHECK(pm_malloc_trim(0) == 1 && resident_pages(pool) == 1);
+    unit_in_thread(take_and_free, pool);
+    CHECK(pool->shared.state == PM_POOL_ABANDONED && resident_pages(pool) > 1);
+    CHECK(pm_malloc_trim(0) == 1 && resident_pages(pool) == 1);
+    AUDIT();
+}
+
 // Giving back costs a walk, and more when what went is needed again.
 TEST(a_request_that_no_trim_could_meet_purges_nothing) {
     const unsigned count = take_full_pool(64);

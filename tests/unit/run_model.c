@@ -148,12 +148,13 @@ TEST(an_arena_that_the_system_does_not_take_back_stays_usable) {
 
 static char *take_waiting(size_t units) {
     char *const at = pm_malloc(units * unit);
-    CHECK(at != NULL && pm_thread.heap->latest == NULL);
+    CHECK(at != NULL && pm_get(&pm_thread.heap->latest) == 0);
     return at;
 }
 
 static bool waits(const void *at) {
-    return pm_thread.heap->latest == at;
+    const uintptr_t units = at != NULL ? 50 : 0;
+    return pm_get(&pm_thread.heap->latest) == ((uintptr_t)at | units);
 }
 
 TEST(the_run_freed_last_serves_the_next_request_of_its_length) {
@@ -172,6 +173,9 @@ TEST(the_run_freed_last_serves_the_next_request_of_its_length) {
     pm_free(at);
     CHECK(take_waiting(90) == before, "it was joined with what is free before it");
     CHECK(runs->used_units == 150);
+    AUDIT();
+    pm_free(before);
+    CHECK(pm_malloc_usable_size(take_waiting(89)) == 89 * unit, "it is cut");
     AUDIT();
 }
 
@@ -233,16 +237,99 @@ TEST(what_waits_goes_back_by_trim_of_any_thread_by_age_and_at_the_end) {
     AUDIT();
 }
 
+// The requests that no run of this length can serve.
+static void ask_aligned(void) {
+    CHECK(pm_aligned_alloc((size_t)1 << 21, 50 * unit) != NULL);
+}
+static void ask_large(void) {
+    CHECK(pm_malloc(pm_run_max(PM_RUNS_SMALL) + 1) != NULL);
+}
+static void grow(void) {
+    CHECK(pm_run_malloc_growing(runs, 50 * unit) != NULL);
+}
+static void trim_private(void) {
+    pm_heap *const heap = pm_heap_new(NULL);
+    CHECK(pm_heap_trim(heap) == 1);
+    pm_heap_destroy(heap);
+}
+
+TEST(what_waits_goes_back_before_requests_of_other_kinds) {
+    static void (*const ways[])(void) = { ask_aligned, ask_large, grow, trim_private };
+    pm_free(pm_malloc(1));
+    take_waiting(1); // so that the run is not at the head of a slot
+    for (unsigned way = 0; way < sizeof ways / sizeof *ways; way++) {
+        leave_a_run(NULL);
+        ways[way]();
+        CHECK(waits(NULL), "way %u", way);
+        AUDIT();
+    }
+}
+
+TEST(runs_of_private_heaps_do_not_wait) {
+    pm_free(pm_malloc(1));
+    pm_heap *const heap = pm_heap_new(NULL);
+    leave_a_run(NULL);
+    char *const at = pm_heap_malloc(heap, 50 * unit);
+    CHECK(waits(NULL) && pm_heap_of(at) == heap);
+    pm_free(at);
+    CHECK(waits(NULL) && runs->used_units == 0);
+    AUDIT();
+    pm_heap_destroy(heap);
+}
+
+// A thread takes and frees; the others empty its place under its feet.
+static bool stop;
+
+static void *empty_places(void *heap) {
+    while (!pm_get(&stop)) {
+        pm_run_empty_place(heap);
+    }
+    return NULL;
+}
+
+TEST(a_place_is_emptied_while_its_thread_uses_it) {
+    pthread_t thread;
+    pm_free(pm_malloc(1));
+    CHECK(pthread_create(&thread, NULL, empty_places, pm_thread.heap) == 0);
+    for (unsigned i = 0; i < 20000; i++) {
+        char *const at = take_waiting(50);
+        at[0] = at[50 * unit - 1] = (char)i;
+        CHECK(pm_run_size(runs, at, &(enum pm_verdict){ PM_DONE }) == 50 * unit);
+        pm_free(at);
+    }
+    pm_set(&stop, true);
+    pthread_join(thread, NULL);
+    pm_run_empty_own_place();
+    CHECK(runs->used_units == 0);
+    AUDIT();
+}
+
+static void check_does_not_wait(void) {
+    pm_free(take_waiting(50));
+    CHECK(waits(NULL) && runs->used_units == 0);
+}
+
+TEST(nothing_waits_where_purging_is_bound) {
+    pm_free(pm_malloc(1));
+    leave_a_run(NULL);
+    pm_options.purge_keep = (size_t)64 << 20;
+    check_does_not_wait();
+    pm_options.purge_keep = PM_OPTION_UNSET;
+    pm_options.purge_delay = 0;
+    check_does_not_wait();
+    AUDIT();
+}
+
 TEST(long_runs_and_runs_under_a_limit_do_not_wait) {
     pm_free(pm_malloc(1));
     pm_arena_users = 16;
-    char *const at = take_waiting(PM_LATEST_LEAST / unit + 1), *const other = take_waiting(50);
+    char *const at = take_waiting(PM_KEEP_BYTES / 16 / unit + 1), *const other = take_waiting(50);
     pm_free(at);
     CHECK(waits(NULL));
+    pm_arena_users = 1;
     pm_options.limit_hard = (size_t)64 << 20;
     pm_free(other);
     CHECK(waits(NULL) && runs->used_units == 0);
-    pm_arena_users = 1;
     AUDIT();
 }
 
@@ -250,7 +337,11 @@ TEST(long_runs_and_runs_under_a_limit_do_not_wait) {
 static void *contested[2];
 static unsigned refused;
 
+static pthread_barrier_t both;
+
 static void *free_contested(void *unused) {
+    pm_free(pm_malloc(1)); // with a place
+    pthread_barrier_wait(&both);
     for (unsigned i = 0; i < 2; i++) {
         const enum pm_verdict verdict = pm_run_free(runs, contested[i]);
         CHECK(verdict == PM_DONE || verdict == PM_DOUBLE_FREE);
@@ -260,7 +351,11 @@ static void *free_contested(void *unused) {
 }
 
 TEST(of_two_threads_that_free_a_run_one_is_refused) {
-    for (unsigned round = 0; round < 50; round++) {
+    if (UNIT_THREAD_SANITIZER) {
+        cr_skip("ThreadSanitizer reports what the program does wrong");
+    }
+    CHECK(pthread_barrier_init(&both, NULL, 2) == 0);
+    for (unsigned round = 0; round < 200; round++) {
         pthread_t threads[2];
         refused = 0;
         for (unsigned i = 0; i < 2; i++) {
@@ -373,6 +468,7 @@ TEST(random_work_on_a_system_that_refuses_keeps_all_equations_and_all_bytes) {
 }
 
 static void *work_in_thread(void *argument) {
+    pm_free(pm_malloc(1)); // with a place
     uint64_t random = (uintptr_t)argument;
     char *held[8] = { NULL };
     for (unsigned i = 0; i < 2000; i++) {
