@@ -99,7 +99,7 @@
 #define PM_RECLAIM_PARTS 32
 
 // Of threads that share one of 2^NOTED_BITS places by their addresses, the heap of the last one is noted.
-#define PM_NOTED_BITS 8
+#define PM_NOTED_BITS 6
 
 // Listed pools are purged inside where at least 1/INNER_SHARE may be gained, when INNER_REST looks have found
 // the same number of blocks in use. INNER_LOOK are looked at when a heap takes another pool, or has more of

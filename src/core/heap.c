@@ -445,8 +445,7 @@ void pm_heaps_start(void) {
 
 // Where the heap is noted that was opened last by a thread with words like these.
 static struct pm_heap **noted(const struct pm_thread *user) {
-    static struct pm_heap *heaps[1 << PM_NOTED_BITS];
-    return &heaps[(uintptr_t)user * UINT64_C(0x9e3779b97f4a7c15) >> (64 - PM_NOTED_BITS)];
+    return &pm_heaps.noted[(uintptr_t)user * UINT64_C(0x9e3779b97f4a7c15) >> (64 - PM_NOTED_BITS)];
 }
 
 // The heap of a thread that began to allocate in the last round of its destructors, and so was never closed:
