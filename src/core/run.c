@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) the poolmalloc authors
 
-// Best fit over the lengths of free runs, joining, splitting and purging.
+// Requests for runs, the places of threads, growth and purging. What happens to the units of an arena is in
+// run_units.c.
 
 #include "core/run.h"
 
@@ -14,6 +15,7 @@
 #include "core/heap.h"
 #include "core/limit.h"
 #include "core/map.h"
+#include "core/run_units.h"
 #include "core/thp.h"
 #include "os/os.h"
 
@@ -45,158 +47,12 @@ void pm_runs_start(void) {
     }
 }
 
-static size_t arena_bytes(const struct pm_runs *runs) {
-    return PM_ARENA_UNITS << runs->unit_bits;
-}
-
-static struct pm_run_arena *arena_of(const struct pm_runs *runs, const void *at) {
-    return (struct pm_run_arena *)((uintptr_t)at & ~(arena_bytes(runs) - 1));
-}
-
-static size_t unit_of(const struct pm_runs *runs, const void *at) {
-    return ((uintptr_t)at & (arena_bytes(runs) - 1)) >> runs->unit_bits;
-}
-
-static char *address_of(const struct pm_runs *runs, const struct pm_run_arena *arena, size_t unit) {
-    return (char *)arena + (unit << runs->unit_bits);
-}
-
 static size_t units_for(const struct pm_runs *runs, size_t n) {
     return (n + ((size_t)1 << runs->unit_bits) - 1) >> runs->unit_bits;
 }
 
-// Others read single states, and take a run without the lock (claim, take_latest).
-static void set_state(struct pm_run_arena *arena, size_t unit, enum pm_unit_state state) {
-    __atomic_store_n(&arena->state[unit], (uint8_t)state, __ATOMIC_RELEASE);
-}
-
-static enum pm_unit_state state_of(const struct pm_run_arena *arena, size_t unit) {
-    return (enum pm_unit_state)pm_get(&arena->state[unit]);
-}
-
-// The bits of word `w` that belong to units [unit, unit + count).
-static uint64_t dirty_mask(size_t w, size_t unit, size_t count) {
-    const size_t low = w * 64, from = pm_max(unit, low), to = pm_min(unit + count, low + 64);
-    return from >= to ? 0 : (UINT64_MAX >> (64 - (to - from))) << (from - low);
-}
-
-static size_t count_dirty(const struct pm_run_arena *arena, size_t unit, size_t count) {
-    size_t dirty = 0;
-    for (size_t w = unit / 64; w <= (unit + count - 1) / 64; w++) {
-        dirty += pm_count_bits(arena->dirty[w] & dirty_mask(w, unit, count));
-    }
-    return dirty;
-}
-
-static void set_dirty(struct pm_run_arena *arena, size_t unit, size_t count, bool dirty) {
-    for (size_t w = unit / 64; w <= (unit + count - 1) / 64; w++) {
-        const uint64_t mask = dirty_mask(w, unit, count);
-        arena->dirty[w] = dirty ? arena->dirty[w] | mask : arena->dirty[w] & ~mask;
-    }
-}
-
-// Units of the pages in which the arena gives memory back.
-static size_t units_of_page(const struct pm_runs *runs, const struct pm_run_arena *arena) {
-    const size_t page = arena->thp.asks ? PM_HUGE_PAGE_BYTES : pm_os_page_size();
-    return pm_max(page >> runs->unit_bits, 1);
-}
-
-// How many of the units of a free run a purge may give back now: those of whole pages, in an arena that
-// asks for them of whole huge pages.
-static size_t count_purgeable(const struct pm_runs *runs, const struct pm_run_arena *arena,
-                              size_t unit, size_t count, size_t resident) {
-    const size_t page_units = units_of_page(runs, arena);
-    if (page_units == 1 || resident == 0) {
-        return resident;
-    }
-    const size_t first = pm_round_up(unit, page_units),
-                 end = pm_round_down(unit + count, page_units);
-    return first < end ? count_dirty(arena, first, end - first) : 0;
-}
-
-static bool has_free(const struct pm_runs *runs, size_t units) {
-    return (runs->filled[units / 64] >> (units % 64) & 1) != 0;
-}
-
-// Puts a free run that has no free neighbour on the lists; `resident` is its count of dirty units. All but its
-// ends say INNER already.
-static void list_free(struct pm_runs *runs, struct pm_run_arena *arena, size_t unit, size_t count,
-                      size_t resident, uint32_t now) {
-    struct pm_run *const run = &arena->run[unit];
-    set_state(arena, unit + count - 1, PM_UNIT_LAST);
-    set_state(arena, unit, PM_UNIT_FREE);
-    run->units = arena->run[unit + count - 1].units = (uint32_t)count;
-    run->freed_at = now;
-    PM_ASSERT(resident == count_dirty(arena, unit, count));
-    run->resident = (uint32_t)resident;
-    run->purgeable = (uint32_t)count_purgeable(runs, arena, unit, count, resident);
-    if (!has_free(runs, count)) {
-        pm_list_init(&runs->fit[count]);
-        runs->filled[count / 64] |= UINT64_C(1) << (count % 64);
-    }
-    pm_list_push_front(&runs->fit[count], &run->fit);
-    if (run->purgeable != 0) {
-        pm_list_push_front(&runs->age, &run->age);
-    }
-    pm_add(&runs->resident_units, resident);
-    arena->thp.free += (uint32_t)resident;
-    runs->empty += count == PM_ARENA_UNITS - 1;
-}
-
-// Its units say INNER afterwards.
-static void unlist_free(struct pm_runs *runs, struct pm_run *run) {
-    struct pm_run_arena *const arena = arena_of(runs, run);
-    const size_t count = run->units, unit = (size_t)(run - arena->run);
-    set_state(arena, unit, PM_UNIT_INNER);
-    set_state(arena, unit + count - 1, PM_UNIT_INNER);
-    pm_list_remove(&run->fit);
-    if (pm_list_empty(&runs->fit[count])) {
-        runs->filled[count / 64] &= ~(UINT64_C(1) << (count % 64));
-    }
-    if (run->purgeable != 0) {
-        pm_list_remove(&run->age);
-    }
-    pm_add(&runs->resident_units, -(size_t)run->resident);
-    arena->thp.free -= run->resident;
-    runs->empty -= count == PM_ARENA_UNITS - 1;
-}
-
-// Makes [unit, unit + count), of which `resident` units are dirty and all but the first say INNER, a free run,
-// joined with free neighbours.
-static void free_units(struct pm_runs *runs, struct pm_run_arena *arena, size_t unit, size_t count,
-                       size_t resident, uint32_t now) {
-    set_state(arena, unit, PM_UNIT_INNER);
-    const size_t after = unit + count;
-    if (after < PM_ARENA_UNITS && state_of(arena, after) == PM_UNIT_FREE) {
-        unlist_free(runs, &arena->run[after]);
-        count += arena->run[after].units;
-        resident += arena->run[after].resident;
-    }
-    if (state_of(arena, unit - 1) == PM_UNIT_LAST || state_of(arena, unit - 1) == PM_UNIT_FREE) {
-        const size_t before = unit - arena->run[unit - 1].units;
-        unlist_free(runs, &arena->run[before]);
-        count += unit - before;
-        resident += arena->run[before].resident;
-        unit = before;
-    }
-    list_free(runs, arena, unit, count, resident, now);
-    pm_thp_update(&arena->thp, &runs->sparse);
-}
-
-// The shortest free run of at least `count` units; NULL when there is none.
-static struct pm_run *best_fit(struct pm_runs *runs, size_t count) {
-    uint64_t mask = UINT64_MAX << (count % 64);
-    for (size_t w = count / 64; w < PM_ARENA_UNITS / 64; w++, mask = UINT64_MAX) {
-        if (runs->filled[w] & mask) {
-            const size_t length = w * 64 + pm_lowest_bit(runs->filled[w] & mask);
-            return PM_LIST_ENTRY(runs->fit[length].next, struct pm_run, fit);
-        }
-    }
-    return NULL;
-}
-
 static void add_arena(struct pm_runs *runs, struct pm_run_arena *arena, bool asks) {
-    pm_map_mark(arena, arena_bytes(runs), runs->slot_kind, runs->slot_kind);
+    pm_map_mark(arena, pm_run_arena_bytes(runs), runs->slot_kind, runs->slot_kind);
     // All units are INNER, unit 0 for good: it is never joined and never found.
     arena->thp.asks = asks;
     pm_lock(&runs->lock);
@@ -204,75 +60,26 @@ static void add_arena(struct pm_runs *runs, struct pm_run_arena *arena, bool ask
     pm_thp_made(&runs->sample, arena, asks);
     pm_add(&runs->count, 1);
     const size_t count = PM_ARENA_UNITS - 1;
-    list_free(runs, arena, 1, count, count_dirty(arena, 1, count), 0);
+    pm_units_list(runs, arena, 1, count, pm_units_count_dirty(arena, 1, count), 0);
     pm_unlock(&runs->lock);
-}
-
-// Units of an arena that may be resident and not zero.
-struct dirt {
-    uint64_t word[PM_DIRTY_WORDS];
-};
-
-static void find_dirt(struct dirt *found, const struct pm_run_arena *arena, size_t unit,
-                      size_t count) {
-    *found = (struct dirt){ 0 };
-    for (size_t w = unit / 64; w <= (unit + count - 1) / 64; w++) {
-        found->word[w] = arena->dirty[w] & dirty_mask(w, unit, count);
-    }
-}
-
-static void change_used(struct pm_runs *runs, struct pm_run_arena *arena, size_t by) {
-    pm_add(&runs->used_units, by);
-    arena->thp.used += (uint32_t)by;
-}
-
-// Cuts `count` units at a multiple of `align` out of a free run that is long enough for it, and tells which of
-// them were dirty. Returns the first; all say INNER.
-static size_t cut_run(struct pm_runs *runs, struct pm_run *run, size_t count, size_t align,
-                      struct dirt *found) {
-    struct pm_run_arena *const arena = arena_of(runs, run);
-    const size_t start = (size_t)(run - arena->run), length = run->units;
-    const size_t unit = pm_round_up(start, pm_max(align >> runs->unit_bits, 1));
-    const uint32_t freed_at = run->freed_at;
-    const bool all = run->resident == length;
-    const size_t dirty = all ? count : count_dirty(arena, unit, count);
-    size_t resident = run->resident - dirty;
-    unlist_free(runs, run);
-    if (unit > start) {
-        const size_t before = all ? unit - start : count_dirty(arena, start, unit - start);
-        list_free(runs, arena, start, unit - start, before, freed_at);
-        resident -= before;
-    }
-    if (unit + count < start + length) {
-        const size_t rest = start + length - unit - count;
-        list_free(runs, arena, unit + count, rest, resident, freed_at);
-    }
-    pm_keep_missed(&runs->keep, (count - dirty) << runs->unit_bits);
-    find_dirt(found, arena, unit, count);
-    if (!all) {
-        set_dirty(arena, unit, count, true);
-    }
-    change_used(runs, arena, count);
-    pm_thp_update(&arena->thp, &runs->sparse);
-    return unit;
 }
 
 // FREE -> USED, of a part.
 static void *use_run(struct pm_runs *runs, struct pm_run *run, size_t count, size_t align,
-                     struct dirt *found) {
-    struct pm_run_arena *const arena = arena_of(runs, run);
-    const size_t unit = cut_run(runs, run, count, align, found);
+                     struct pm_dirt *found) {
+    struct pm_run_arena *const arena = pm_run_arena_of(runs, run);
+    const size_t unit = pm_units_cut(runs, run, count, align, found);
     pm_set(&arena->run[unit].units, (uint32_t)count);
-    set_state(arena, unit, PM_UNIT_USED);
-    return address_of(runs, arena, unit);
+    pm_unit_set_state(arena, unit, PM_UNIT_USED);
+    return pm_run_address(runs, arena, unit);
 }
 
 // A run of `count` units, cut out of the shortest free run of at least `room`; NULL without one.
 static void *take_run(struct pm_runs *runs, size_t count, size_t room, size_t align,
-                      struct dirt *found) {
+                      struct pm_dirt *found) {
     void *at = NULL;
     pm_lock(&runs->lock);
-    struct pm_run *const run = best_fit(runs, room);
+    struct pm_run *const run = pm_units_fit(runs, room);
     if (run != NULL) {
         at = use_run(runs, run, count, align, found);
     }
@@ -297,11 +104,11 @@ static bool is_touched(const struct pm_runs *runs) {
         return false;
     }
     for (size_t unit = 1; unit < PM_ARENA_UNITS; unit += arena->run[unit].units) {
-        const enum pm_unit_state state = state_of(arena, unit);
+        const enum pm_unit_state state = pm_unit_state_of(arena, unit);
         if (state == PM_UNIT_USED || state == PM_UNIT_LATEST) {
             const size_t bytes = (size_t)arena->run[unit].units << runs->unit_bits;
             in_use += bytes;
-            resident += pm_os_resident(address_of(runs, arena, unit), bytes);
+            resident += pm_os_resident(pm_run_address(runs, arena, unit), bytes);
         }
     }
     return pm_thp_is_touched(in_use, resident);
@@ -322,9 +129,9 @@ static bool wants_huge_pages(struct pm_runs *runs) {
 static bool advise(struct pm_runs *runs, struct pm_run_arena *arena) {
     const bool asks = wants_huge_pages(runs);
     if (asks || runs->slot_kind == PM_SLOT_RUNS) {
-        pm_os_advise_huge_pages(arena, arena_bytes(runs), asks);
+        pm_os_advise_huge_pages(arena, pm_run_arena_bytes(runs), asks);
     } else {
-        pm_thp_advise_large(arena, arena_bytes(runs));
+        pm_thp_advise_large(arena, pm_run_arena_bytes(runs));
     }
     return asks;
 }
@@ -335,10 +142,10 @@ static bool grow(struct pm_runs *runs, size_t room) {
     struct pm_run_arena *arena = NULL;
     pm_lock(&pm_grow_lock);
     pm_lock(&runs->lock);
-    const bool grown = best_fit(runs, room) != NULL;
+    const bool grown = pm_units_fit(runs, room) != NULL;
     pm_unlock(&runs->lock);
     if (!grown) {
-        arena = pm_map_slots(arena_bytes(runs), arena_bytes(runs), false);
+        arena = pm_map_slots(pm_run_arena_bytes(runs), pm_run_arena_bytes(runs), false);
     }
     if (arena != NULL) {
         add_arena(runs, arena, advise(runs, arena));
@@ -348,7 +155,7 @@ static bool grow(struct pm_runs *runs, size_t room) {
 }
 
 // The same, out of a new arena if need be.
-static void *take_or_grow(struct pm_runs *runs, size_t count, size_t align, struct dirt *found) {
+static void *take_or_grow(struct pm_runs *runs, size_t count, size_t align, struct pm_dirt *found) {
     const size_t room = count + (align >> runs->unit_bits) - 1;
     void *at;
     do {
@@ -359,11 +166,12 @@ static void *take_or_grow(struct pm_runs *runs, size_t count, size_t align, stru
 
 // Makes the units of a new run read as zero that were found dirty. The others stay as they are: many were never
 // touched, or given back.
-static void clear(const struct pm_runs *runs, char *at, size_t n, const struct dirt *found) {
+static void clear(const struct pm_runs *runs, char *at, size_t n, const struct pm_dirt *found) {
     const size_t bytes = (size_t)1 << runs->unit_bits;
     for (size_t w = 0; w < PM_DIRTY_WORDS; w++) {
         for (uint64_t left = found->word[w]; left != 0; left &= left - 1) {
-            char *const unit = address_of(runs, arena_of(runs, at), w * 64 + pm_lowest_bit(left));
+            char *const unit =
+                pm_run_address(runs, pm_run_arena_of(runs, at), w * 64 + pm_lowest_bit(left));
             memset(unit, 0, pm_min(bytes, (size_t)(at + n - unit)));
         }
     }
@@ -425,11 +233,11 @@ static struct pm_run *leave_huge_pages(struct pm_runs *runs, struct pm_run_arena
     struct pm_run *last = NULL;
     for (size_t unit = 1; unit < PM_ARENA_UNITS; unit += arena->run[unit].units) {
         struct pm_run *const run = &arena->run[unit];
-        if (state_of(arena, unit) == PM_UNIT_FREE) {
+        if (pm_unit_state_of(arena, unit) == PM_UNIT_FREE) {
             const uint32_t freed_at = run->freed_at;
-            unlist_free(runs, run);
-            set_dirty(arena, unit, run->units, true);
-            list_free(runs, arena, unit, run->units, run->units, freed_at);
+            pm_units_unlist(runs, run);
+            pm_units_set_dirty(arena, unit, run->units, true);
+            pm_units_list(runs, arena, unit, run->units, run->units, freed_at);
             last = run;
         }
     }
@@ -455,35 +263,35 @@ static struct purge choose_purge(struct pm_runs *runs, const struct pm_surplus *
     if (run == NULL) {
         return chosen;
     }
-    struct pm_run_arena *const arena = arena_of(runs, run);
+    struct pm_run_arena *const arena = pm_run_arena_of(runs, run);
     chosen.whole = run->units == PM_ARENA_UNITS - 1 && runs->empty > surplus->spare;
     chosen.units = chosen.whole ? run->resident
                    : chosen.leaving || pm_surplus_has_old(surplus, run->freed_at)
                        ? run->purgeable
                        : pm_min(run->purgeable, runs->resident_units - surplus->keep);
     pm_keep_purged(&runs->keep, chosen.units << runs->unit_bits);
-    unlist_free(runs, run);
+    pm_units_unlist(runs, run);
     pm_thp_update(&arena->thp, &runs->sparse);
     if (chosen.whole) {
         pm_list_remove(&arena->every);
         pm_thp_gone(&runs->sample, arena);
         pm_add(&runs->count, -1);
-        pm_map_mark(arena, arena_bytes(runs), PM_SLOT_TOMBSTONE, PM_SLOT_TOMBSTONE);
+        pm_map_mark(arena, pm_run_arena_bytes(runs), PM_SLOT_TOMBSTONE, PM_SLOT_TOMBSTONE);
     } else {
-        set_state(arena, (size_t)(run - arena->run), PM_UNIT_PURGING);
+        pm_unit_set_state(arena, (size_t)(run - arena->run), PM_UNIT_PURGING);
     }
     return chosen;
 }
 
 // False when the process has as many mappings as it may have: the arena stays, as a new one.
 static bool unmap_arena(struct pm_runs *runs, struct pm_run_arena *arena) {
-    if (pm_os_unmap(arena, arena_bytes(runs)) == 0) {
-        pm_map_gave_back(arena, arena_bytes(runs));
+    if (pm_os_unmap(arena, pm_run_arena_bytes(runs)) == 0) {
+        pm_map_gave_back(arena, pm_run_arena_bytes(runs));
         return true;
     }
-    if (pm_os_purge(arena, arena_bytes(runs)) != 0) {
+    if (pm_os_purge(arena, pm_run_arena_bytes(runs)) != 0) {
         memset(arena, 0, sizeof *arena);
-        set_dirty(arena, 1, PM_ARENA_UNITS - 1, true);
+        pm_units_set_dirty(arena, 1, PM_ARENA_UNITS - 1, true);
     }
     add_arena(runs, arena, false);
     return false;
@@ -492,28 +300,28 @@ static bool unmap_arena(struct pm_runs *runs, struct pm_run_arena *arena) {
 // Purges the last `units` purgeable units of a run, in whole pages, and puts it back. False when the
 // OS refuses, as it does for locked pages (mlock).
 static bool purge_run(struct pm_runs *runs, struct pm_run *run, size_t units) {
-    struct pm_run_arena *const arena = arena_of(runs, run);
+    struct pm_run_arena *const arena = pm_run_arena_of(runs, run);
     const size_t unit = (size_t)(run - arena->run), count = run->units;
     // A word of the dirty set is shared with other runs.
     pm_lock(&runs->lock);
-    const size_t page_units = units_of_page(runs, arena);
+    const size_t page_units = pm_units_of_page(runs, arena);
     const size_t least = pm_round_up(unit, page_units);
     const size_t end = pm_round_down(unit + count, page_units);
     size_t first = end;
     for (size_t dirty = 0; first > least && dirty < units; first--) {
-        dirty += count_dirty(arena, first - 1, 1);
+        dirty += pm_units_count_dirty(arena, first - 1, 1);
     }
     first = pm_round_down(first, page_units);
     pm_unlock(&runs->lock);
     const uint32_t now = pm_clock();
     // Where pages are larger than units, the ends may share theirs with a run in use and stay.
-    const bool purged = first < end && pm_os_purge(address_of(runs, arena, first),
+    const bool purged = first < end && pm_os_purge(pm_run_address(runs, arena, first),
                                                    (end - first) << runs->unit_bits) == 0;
     pm_lock(&runs->lock);
     if (purged) {
-        set_dirty(arena, first, end - first, false);
+        pm_units_set_dirty(arena, first, end - first, false);
     }
-    free_units(runs, arena, unit, count, count_dirty(arena, unit, count), now);
+    pm_units_free(runs, arena, unit, count, pm_units_count_dirty(arena, unit, count), now);
     pm_unlock(&runs->lock);
     return purged;
 }
@@ -526,11 +334,14 @@ static size_t purge(struct pm_runs *runs, struct pm_surplus surplus) {
         const struct purge chosen = choose_purge(runs, &surplus);
         pm_unlock(&runs->lock);
         if (chosen.leaving && !chosen.whole) {
-            pm_os_leave_huge_pages(arena_of(runs, chosen.run), arena_bytes(runs));
+            pm_os_leave_huge_pages(pm_run_arena_of(runs, chosen.run), pm_run_arena_bytes(runs));
         }
-        done = chosen.run != NULL && (chosen.whole ? unmap_arena(runs, arena_of(runs, chosen.run))
-                                                   : purge_run(runs, chosen.run, chosen.units));
-        bytes += !done ? 0 : chosen.whole ? arena_bytes(runs) : chosen.units << runs->unit_bits;
+        done = chosen.run != NULL &&
+               (chosen.whole ? unmap_arena(runs, pm_run_arena_of(runs, chosen.run))
+                             : purge_run(runs, chosen.run, chosen.units));
+        bytes += !done          ? 0
+                 : chosen.whole ? pm_run_arena_bytes(runs)
+                                : chosen.units << runs->unit_bits;
     } while (done);
     return bytes;
 }
@@ -571,12 +382,12 @@ static void leave_owner(const struct pm_runs *runs, struct pm_run *run) {
 
 // LATEST -> FREE. Under the lock.
 static void give_back(struct pm_runs *runs, void *at, uint32_t now) {
-    struct pm_run_arena *const arena = arena_of(runs, at);
-    const size_t unit = unit_of(runs, at), count = arena->run[unit].units;
-    PM_ASSERT(state_of(arena, unit) == PM_UNIT_LATEST);
+    struct pm_run_arena *const arena = pm_run_arena_of(runs, at);
+    const size_t unit = pm_run_unit_of(runs, at), count = arena->run[unit].units;
+    PM_ASSERT(pm_unit_state_of(arena, unit) == PM_UNIT_LATEST);
     leave_owner(runs, &arena->run[unit]);
-    change_used(runs, arena, -count);
-    free_units(runs, arena, unit, count, count, now);
+    pm_units_change_used(runs, arena, -count);
+    pm_units_free(runs, arena, unit, count, count, now);
 }
 
 // Units were freed: purges, outside of the lock, if there are too many now.
@@ -622,13 +433,14 @@ static void *take_latest(struct pm_runs *runs, size_t count, size_t align) {
     if (empty(place) == 0) {
         return NULL;
     }
-    set_state(arena_of(runs, (void *)at), unit_of(runs, (void *)at), PM_UNIT_USED);
+    pm_unit_set_state(pm_run_arena_of(runs, (void *)at), pm_run_unit_of(runs, (void *)at),
+                      PM_UNIT_USED);
     return (void *)at;
 }
 
 // Would it wait, if it is a run in use? So long that all threads together keep what the free runs may.
 static bool may_wait(const struct pm_runs *runs, const void *at) {
-    const struct pm_run *const run = &arena_of(runs, at)->run[unit_of(runs, at)];
+    const struct pm_run *const run = &pm_run_arena_of(runs, at)->run[pm_run_unit_of(runs, at)];
     const size_t bytes = (size_t)pm_get(&run->units) << runs->unit_bits;
     const size_t used = pm_get(&runs->used_units) << runs->unit_bits;
     return runs == waiting_runs && (uintptr_t)at % ((size_t)1 << runs->unit_bits) == 0 &&
@@ -640,7 +452,7 @@ static bool may_wait(const struct pm_runs *runs, const void *at) {
 
 void *pm_run_malloc(struct pm_runs *runs, size_t n, size_t align, bool zero) {
     const size_t count = units_for(runs, n);
-    struct dirt found;
+    struct pm_dirt found;
     align = pm_max(align, (size_t)1 << runs->unit_bits);
     char *at = take_latest(runs, count, align);
     if (at != NULL) {
@@ -657,7 +469,7 @@ void *pm_run_malloc(struct pm_runs *runs, size_t n, size_t align, bool zero) {
 
 void *pm_run_malloc_growing(struct pm_runs *runs, size_t n) {
     const size_t count = units_for(runs, n), align = (size_t)1 << runs->unit_bits;
-    struct dirt found;
+    struct pm_dirt found;
     pm_run_empty_own_place();
     if (!pm_limit_allows(count << runs->unit_bits)) {
         return NULL;
@@ -687,20 +499,11 @@ size_t pm_runs_trim(void) {
     return bytes;
 }
 
-// The first unit of the run that a unit is of.
-static size_t first_of(const struct pm_run_arena *arena, size_t unit) {
-    enum pm_unit_state state = state_of(arena, unit);
-    while (unit > 1 && (state == PM_UNIT_INNER || state == PM_UNIT_LAST)) {
-        state = state_of(arena, --unit);
-    }
-    return unit;
-}
-
 // What `at` is, under the lock, or for a block that the caller has: nobody else changes that.
 static enum pm_verdict prove(const struct pm_runs *runs, const void *at) {
-    const struct pm_run_arena *const arena = arena_of(runs, at);
-    const size_t unit = unit_of(runs, at);
-    const enum pm_unit_state state = state_of(arena, unit);
+    const struct pm_run_arena *const arena = pm_run_arena_of(runs, at);
+    const size_t unit = pm_run_unit_of(runs, at);
+    const enum pm_unit_state state = pm_unit_state_of(arena, unit);
     if ((uintptr_t)at % PM_BLOCK_ALIGN != 0) {
         return PM_UNALIGNED;
     }
@@ -710,13 +513,13 @@ static enum pm_verdict prove(const struct pm_runs *runs, const void *at) {
     if (state == PM_UNIT_USED && (uintptr_t)at % ((size_t)1 << runs->unit_bits) == 0) {
         return PM_DONE;
     }
-    return state_of(arena, first_of(arena, unit)) == PM_UNIT_USED  ? PM_INSIDE
-           : count_dirty(arena, unit, 1) || arena->run[unit].units ? PM_DOUBLE_FREE
-                                                                   : PM_NEVER_HANDED_OUT;
+    return pm_unit_state_of(arena, pm_units_first(arena, unit)) == PM_UNIT_USED ? PM_INSIDE
+           : pm_units_count_dirty(arena, unit, 1) || arena->run[unit].units     ? PM_DOUBLE_FREE
+                                                                            : PM_NEVER_HANDED_OUT;
 }
 
 void pm_run_set_owner(struct pm_runs *runs, void *at, struct pm_heap *owner) {
-    struct pm_run *const run = &arena_of(runs, at)->run[unit_of(runs, at)];
+    struct pm_run *const run = &pm_run_arena_of(runs, at)->run[pm_run_unit_of(runs, at)];
     pm_lock(&runs->lock);
     pm_set(&run->owner, owner);
     pm_list_push_back(&owner->runs[runs - pm_runs], &run->fit);
@@ -725,20 +528,21 @@ void pm_run_set_owner(struct pm_runs *runs, void *at, struct pm_heap *owner) {
 }
 
 struct pm_heap *pm_run_owner(const struct pm_runs *runs, const void *at) {
-    return prove(runs, at) == PM_DONE ? pm_get(&arena_of(runs, at)->run[unit_of(runs, at)].owner)
-                                      : NULL;
+    return prove(runs, at) == PM_DONE
+               ? pm_get(&pm_run_arena_of(runs, at)->run[pm_run_unit_of(runs, at)].owner)
+               : NULL;
 }
 
 void *pm_run_of_link(const struct pm_runs *runs, struct pm_list *link, size_t *bytes) {
     const struct pm_run *const run = PM_LIST_ENTRY(link, struct pm_run, fit);
-    const struct pm_run_arena *const arena = arena_of(runs, run);
+    const struct pm_run_arena *const arena = pm_run_arena_of(runs, run);
     *bytes = (size_t)run->units << runs->unit_bits;
-    return address_of(runs, arena, (size_t)(run - arena->run));
+    return pm_run_address(runs, arena, (size_t)(run - arena->run));
 }
 
 enum pm_verdict pm_run_free(struct pm_runs *runs, void *at) {
-    struct pm_run_arena *const arena = arena_of(runs, at);
-    const size_t unit = unit_of(runs, at);
+    struct pm_run_arena *const arena = pm_run_arena_of(runs, at);
+    const size_t unit = pm_run_unit_of(runs, at);
     uintptr_t *const place = may_wait(runs, at) ? own_place() : NULL;
     const uintptr_t word = (uintptr_t)at | arena->run[unit].units;
     if (place != NULL && pm_get(place) == 0 && claim(arena, unit)) {
@@ -767,17 +571,19 @@ enum pm_verdict pm_run_free(struct pm_runs *runs, void *at) {
 size_t pm_run_size(struct pm_runs *runs, const void *at, enum pm_verdict *verdict) {
     *verdict = prove(runs, at);
     const size_t size =
-        *verdict == PM_DONE ? (size_t)pm_get(&arena_of(runs, at)->run[unit_of(runs, at)].units) : 0;
+        *verdict == PM_DONE
+            ? (size_t)pm_get(&pm_run_arena_of(runs, at)->run[pm_run_unit_of(runs, at)].units)
+            : 0;
     return size << runs->unit_bits;
 }
 
 bool pm_run_resize(struct pm_runs *runs, void *at, size_t n) {
-    struct pm_run_arena *const arena = arena_of(runs, at);
-    const size_t unit = unit_of(runs, at), count = units_for(runs, n);
+    struct pm_run_arena *const arena = pm_run_arena_of(runs, at);
+    const size_t unit = pm_run_unit_of(runs, at), count = units_for(runs, n);
     struct pm_run *const run = &arena->run[unit];
     const size_t old = run->units, next = unit + old;
     const uint32_t now = pm_clock();
-    struct dirt found;
+    struct pm_dirt found;
     if (count > old) {
         pm_run_empty_own_place();
         if (!pm_limit_allows((count - old) << runs->unit_bits)) {
@@ -785,18 +591,18 @@ bool pm_run_resize(struct pm_runs *runs, void *at, size_t n) {
         }
     }
     pm_lock(&runs->lock);
-    if (count > old && (next == PM_ARENA_UNITS || state_of(arena, next) != PM_UNIT_FREE ||
+    if (count > old && (next == PM_ARENA_UNITS || pm_unit_state_of(arena, next) != PM_UNIT_FREE ||
                         old + arena->run[next].units < count)) {
         pm_unlock(&runs->lock);
         return false;
     }
     if (count > old) {
-        cut_run(runs, &arena->run[next], count - old, 1, &found);
+        pm_units_cut(runs, &arena->run[next], count - old, 1, &found);
     }
     run->units = (uint32_t)count;
     if (count < old) {
-        change_used(runs, arena, count - old);
-        free_units(runs, arena, unit + count, old - count, old - count, now);
+        pm_units_change_used(runs, arena, count - old);
+        pm_units_free(runs, arena, unit + count, old - count, old - count, now);
     }
     if (PM_UNLIKELY(run->owner != NULL)) {
         pm_heap_count_large(run->owner, 0, (count - old) << runs->unit_bits);
@@ -806,10 +612,10 @@ bool pm_run_resize(struct pm_runs *runs, void *at, size_t n) {
 }
 
 size_t pm_run_around(const struct pm_runs *runs, const void *at, const void **start, bool *free) {
-    const struct pm_run_arena *const arena = arena_of(runs, at);
-    const size_t unit = first_of(arena, unit_of(runs, at));
-    const enum pm_unit_state state = state_of(arena, unit);
+    const struct pm_run_arena *const arena = pm_run_arena_of(runs, at);
+    const size_t unit = pm_units_first(arena, pm_run_unit_of(runs, at));
+    const enum pm_unit_state state = pm_unit_state_of(arena, unit);
     *free = state == PM_UNIT_FREE || state == PM_UNIT_LATEST;
-    *start = address_of(runs, arena, unit);
+    *start = pm_run_address(runs, arena, unit);
     return (size_t)pm_get(&arena->run[unit].units) << runs->unit_bits;
 }
