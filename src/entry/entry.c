@@ -368,8 +368,11 @@ static void *aligned(size_t align, size_t n) {
     if (PM_UNLIKELY(__builtin_add_overflow(n, align, &sum) || sum > PTRDIFF_MAX)) {
         return NULL;
     }
-    if (PM_LIKELY(sum <= PM_SMALL_MAX && n != 0)) {
-        at = pm_fast_pop(pm_classes[pm_class_aligned(align, n)].lane, PM_SMALL_POOL_BITS);
+    if (PM_LIKELY(n != 0 && pm_class_can_align(align, n))) {
+        const pm_class class = pm_class_aligned(align, n);
+        at = PM_LIKELY(class < PM_CLASS_SMALL_COUNT)
+                 ? pm_fast_pop(pm_classes[class].lane, PM_SMALL_POOL_BITS)
+                 : pm_fast_pop(pm_classes[class].lane, PM_MEDIUM_POOL_BITS);
         if (PM_LIKELY(at != NULL)) {
             if (PM_LIKELY(((uintptr_t)at & (align - 1)) == 0)) {
                 return at;
