@@ -125,17 +125,20 @@ static const char *name_of(const po_object *object) {
     return po_slots_of(object) != NULL ? po_type_of(object)->name : "object of no type";
 }
 
-// SIZE_MAX where that can't be.
+// Does what the head says fit its block?
+static bool is_whole(const po_object *object, size_t block_size) {
+    const struct po_slots *const slots = po_slots_of(object);
+    return slots != NULL && slots->size <= block_size &&
+           (slots->item_size == 0 || ((const struct po_items *)object)->items <=
+                                         (block_size - slots->size) / slots->item_size);
+}
+
+// Of an object that is whole.
 static size_t size_of(const po_object *object) {
     const struct po_slots *const slots = po_slots_of(object);
-    size_t items = 0, size;
-    if (slots == NULL ||
-        (slots->item_size != 0 && __builtin_mul_overflow(((const struct po_items *)object)->items,
-                                                         slots->item_size, &items)) ||
-        __builtin_add_overflow(slots->size, items, &size)) {
-        return SIZE_MAX;
-    }
-    return size;
+    return slots->size + (slots->item_size != 0
+                              ? ((const struct po_items *)object)->items * slots->item_size
+                              : 0);
 }
 
 static int enter(void *block, size_t size, void *argument) {
@@ -146,7 +149,7 @@ static int enter(void *block, size_t size, void *argument) {
     }
     struct seen *const seen = find(check, object);
     seen->object = object;
-    seen->is_whole = size_of(object) <= size;
+    seen->is_whole = is_whole(object, size);
     if (!seen->is_whole) {
         FAULT(check, "poolobject: at %p there is no object: its head was overwritten\n", block);
     }

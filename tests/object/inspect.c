@@ -560,6 +560,14 @@ TEST(check_reads_nothing_behind_a_block_whose_head_was_overwritten) {
     check_finds(": its head was overwritten\n");
     tuple->type_ = type;
     check_is_silent();
+    // A block that has no room for a count of items.
+    PO_AUTO po_object *number = sure(po_float(state, 1.5));
+    const uint16_t of_number = number->type_;
+    number->type_ = type;
+    check_finds(": its head was overwritten\n");
+    number->type_ = of_number;
+    check_is_silent();
+    po_clear(&number);
     po_clear(&tuple);
     end();
 }
