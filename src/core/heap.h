@@ -92,7 +92,7 @@ void pm_heaps_start(void);
 // A heap for the calling thread, whose words it keeps: one of an ended thread, one that a thread with the same
 // words left open, or a new one. NULL without memory.
 struct pm_heap *pm_heap_open(void);
-// Abandons all pools of a heap and makes it idle.
+// Abandons all pools of a heap, gives back the run that waits, and makes it idle.
 void pm_heap_close(struct pm_heap *heap);
 
 // A private heap, and its end: all its pools go back with the blocks in them, without a look at any.
@@ -123,8 +123,8 @@ PM_INLINE uint32_t pm_pool_in_use(const struct pm_pool *pool) {
            (pm_get(&pool->shared.state) == PM_POOL_CURRENT);
 }
 
-// Gives pools back that the heap only holds for its next request, and purges inside of its current
-// and listed pools, what rests or all. The caller uses the heap. Returns bytes purged inside.
+// Gives back the pools, and the run, that the heap only holds for its next request, and purges inside of its
+// current and listed pools, what rests or all. The caller uses the heap. Returns bytes purged inside.
 size_t pm_heap_trim_pools(struct pm_heap *heap, bool all);
 
 // As the heap's memory grows by so many bytes: looks at some of its listed pools, and purges inside where

@@ -2,7 +2,7 @@
 // Copyright (c) the poolmalloc authors
 
 // Memory that threads hold which are outside of the library, as those that sleep are: their pools without a
-// block in use go back, the others are purged inside.
+// block in use go back, the others are purged inside. The run that waits in a heap's place goes back of any thread.
 
 #include "core/reclaim.h"
 

@@ -193,7 +193,7 @@ PM_EXPORT void *pm_heap_aligned_alloc(struct pm_heap *heap, size_t align, size_t
         errno = EINVAL;
         return NULL;
     }
-    expect_live(heap, "pm_heap_malloc");
+    expect_live(heap, "pm_heap_aligned_alloc");
     if (__builtin_add_overflow(n, align, &sum) || sum > PTRDIFF_MAX || !pm_entry_begin()) {
         return out_of_memory();
     }
