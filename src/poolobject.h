@@ -4,24 +4,24 @@
  * poolobject: Python's object memory for C programs. Reference counts, a collector for cycles, weak
  * references, and the types that programs are made of.
  *
- * Three sentences teach it. Makers take the state. Results are yours, arguments stay yours unless the
- * name ends in _take. A type is described by traverse, clear and, if it owns something outside,
+ * Three sentences teach it. Makers take the state. Results are yours, arguments stay yours unless
+ * the name ends in _take. A type is described by traverse, clear and, if it owns something outside,
  * release.
  *
  * Words, on each prototype: `new` results are references of yours, to be given up with po_decref;
- * `borrowed` ones belong to somebody else, and last as long as that one keeps them; `taken` arguments
- * are given up by the call, also when it fails. All other arguments stay as they were.
+ * `borrowed` ones belong to somebody else, and last as long as that one keeps them; `taken`
+ * arguments are given up by the call, also when it fails. All other arguments stay as they were.
  *
  * Threads: a state and its objects are used by one thread at a time, and handed over with the
  * program's own synchronisation. Different states know nothing of each other: an object is never
- * stored in one of another state. Immortal objects (PO_NONE, small integers, ...) and types belong to
- * no state, are never written once the library is loaded (a type: once it was used), and serve all
- * threads. After fork, the child may go on with all states that no other thread was using.
+ * stored in one of another state. Immortal objects (PO_NONE, small integers, ...) and types belong
+ * to no state, are never written once the library is loaded (a type: once it was used), and serve
+ * all threads. After fork, the child may go on with all states that no other thread was using.
  *
  * Calls back: `may collect` says that a function may run the collector, `may run callbacks` that it
- * may call finalizers, the callbacks of weak references, release, and what these call. What collects
- * runs callbacks. A callback may use its state freely, but for release, which may not touch objects.
- * A program keeps a reference to everything that it uses across such a call.
+ * may call finalizers, the callbacks of weak references, release, and what these call. What
+ * collects runs callbacks. A callback may use its state freely, but for release, which may not
+ * touch objects. A program keeps a reference to everything that it uses across such a call.
  *
  * Errors: makers return NULL, look-ups 1 (found), 0 (not) or -1 (error), all others 0 or -1.
  * po_error_last tells what went wrong. Without memory, what can be given back is given back and the
@@ -55,8 +55,9 @@ struct po_object {
     uint16_t flags_;
 };
 
-/* What the struct of a type of the program's begins with: `struct node { PO_HEAD; ... };`. Its first
- * member is `object`, so that &node->object is the object, and (struct node *)object the node. */
+/* What the struct of a type of the program's begins with: `struct node { PO_HEAD; ... };`. Its
+ * first member is `object`, so that &node->object is the object, and (struct node *)object the
+ * node. */
 #define PO_HEAD       \
     po_object object; \
     uint64_t gc_
@@ -73,11 +74,11 @@ struct po_object {
 po_state *po_state_new(void);
 
 /* Ends a state: a full collection with finalizers, then release for all objects that are left, then
- * their memory at once. Returns how many objects the program still held references to; where fd is not
- * -1, a line for each of their types goes there. A NULL state is one without objects. Inside of a
- * finalizer, of release, or of a callback of a weak reference or the collector it does nothing: SIZE_MAX and
- * PO_BUSY; slots for equal, hash and repr must not call it. Objects that were frozen are not collected. May run
- * callbacks. */
+ * their memory at once. Returns how many objects the program still held references to; where fd is
+ * not -1, a line for each of their types goes there. A NULL state is one without objects. Inside of
+ * a finalizer, of release, or of a callback of a weak reference or the collector it does nothing:
+ * SIZE_MAX and PO_BUSY; slots for equal, hash and repr must not call it. Objects that were frozen
+ * are not collected. May run callbacks. */
 size_t po_state_free(po_state *state, int fd);
 
 /* The state of an object, borrowed; NULL for immortal objects that belong to none. */
@@ -97,7 +98,7 @@ enum po_code {
     PO_TOO_DEEP,     /* objects in objects, more than PO_DEPTH_MAX levels */
     PO_CHANGED,      /* a callback changed what the function was working on */
     PO_BAD_TYPE,     /* a type's description can't be right */
-    PO_BUSY,         /* not while objects end or are collected: from a finalizer, a release or a callback */
+    PO_BUSY,         /* not from a finalizer, a release or a callback, while objects end */
     PO_CODE_COUNT
 };
 
@@ -110,12 +111,12 @@ struct po_error {
 };
 
 /* The last error of the calling thread. Success leaves it as it is, and so do callbacks that the
- * library runs in between. So does a _take that fails because it got NULL for an object: the error of who
- * could not make that one stays. */
+ * library runs in between. So does a _take that fails because it got NULL for an object: the error
+ * of who could not make that one stays. */
 struct po_error po_error_last(void);
 
-/* For slots of the program's types: makes this the last error, and returns -1. What is no code becomes
- * PO_BAD_ARGUMENT. */
+/* For slots of the program's types: makes this the last error, and returns -1. What is no code
+ * becomes PO_BAD_ARGUMENT. */
 int po_error_set(enum po_code code);
 
 /* --- Reference counts ------------------------------------------------------------------------ */
@@ -158,8 +159,8 @@ static inline void po_set(po_object **variable, po_object *object) {
     po_set_take(variable, object != NULL ? po_incref(object) : NULL);
 }
 
-/* PO_AUTO po_object *name = ...; gives the reference up where the name goes out of scope. It must be given
- * a value, or NULL, right there. */
+/* PO_AUTO po_object *name = ...; gives the reference up where the name goes out of scope. It must
+ * be given a value, or NULL, right there. */
 static inline void po_auto_(po_object *const *variable) {
     po_decref(*variable);
 }
@@ -178,9 +179,9 @@ typedef int (*po_visit)(po_object *object, void *argument);
         }                                                              \
     } while (0)
 
-/* A type. It must outlive all states, and must not change once it was used. Slots may be NULL; those of
- * the base serve where they are. traverse, clear and release of type and base are all called, the
- * type's before its base's. */
+/* A type. It must outlive all states, and must not change once it was used. Slots may be NULL;
+ * those of the base serve where they are. traverse, clear and release of type and base are all
+ * called, the type's before its base's. */
 struct po_type {
     const char *name;
     po_type *base;    /* NULL, or a type of the program's, whose struct this one's begins with */
@@ -188,29 +189,31 @@ struct po_type {
     size_t item_size; /* of each item after it; then the struct begins with PO_HEAD_ITEMS */
     unsigned flags;   /* 0 */
     /* Calls PO_VISIT for each reference that the object holds, once for each, by the names of these
-     * parameters, and nothing else. A reference that is not visited makes cycles through it stay for ever;
-     * one that is not held must not be visited. */
+     * parameters, and nothing else. A reference that is not visited makes cycles through it stay
+     * for ever; one that is not held must not be visited. */
     int (*traverse)(const po_object *self, po_visit visit, void *argument);
-    /* Gives up these references (po_clear for each). The object stays valid, and may be cleared again. Objects
-     * that end together are cleared in no order that is told. */
+    /* Gives up these references (po_clear for each). The object stays valid, and may be cleared
+     * again. Objects that end together are cleared in no order that is told. */
     void (*clear)(po_object *self);
     /* Before the object goes: may use and change all objects, and may keep this one alive by a new
      * reference to it. Once in the life of an object. */
     void (*finalize)(po_object *self);
-    /* When the object is gone: gives back what it holds outside (descriptors, malloc'ed memory). Must not
-     * touch objects. Once, last. */
+    /* When the object is gone: gives back what it holds outside (descriptors, malloc'ed memory).
+     * Must not touch objects. Once, last. */
     void (*release)(po_object *self);
     /* 1 equal, 0 not, -1 error. Both are of the type, or of ones derived from it. */
     int (*equal)(po_object *self, po_object *other);
-    /* A number that is the same for equal objects, into *to; 0 or -1. A type with equal of its own and
-     * without hash can't be a key, whatever its base has; one without either is equal to itself only. */
+    /* A number that is the same for equal objects, into *to; 0 or -1. A type with equal of its own
+     * and without hash can't be a key, whatever its base has; one without either is equal to itself
+     * only. */
     int (*hash)(po_object *self, uint64_t *to);
     /* Writes the object as text, by po_text_add and po_text_repr; 0 or -1. */
     int (*repr)(po_object *self, po_text *to);
     unsigned number_; /* the library's: 0 until the type is used */
 };
 
-/* A new object, all zero after its head, which traverse, clear and release must accept. May collect. */
+/* A new object, all zero after its head, which traverse, clear and release must accept. May
+   collect. */
 po_object *po_new(po_state *state, po_type *type);
 po_object *po_new_items(po_state *state, po_type *type, size_t items);
 
@@ -220,8 +223,8 @@ po_type *po_type_of(const po_object *object);
 /* Is it of the type, or of one derived from it? */
 int po_is(const po_object *object, const po_type *type);
 
-/* 1 equal, 0 not, -1 error. Numbers are equal by value; other objects of types that have nothing to do
- * with each other are not equal. May run callbacks. */
+/* 1 equal, 0 not, -1 error. Numbers are equal by value; other objects of types that have nothing to
+ * do with each other are not equal. May run callbacks. */
 int po_equal(po_object *a, po_object *b);
 
 /* The hash of an object into *to: 0, or -1. Differs from one run of a program to the next, unless
@@ -231,19 +234,19 @@ int po_hash(po_object *object, uint64_t *to);
 /* The object as text, as Python writes it: a new str. May run callbacks, where a repr does. */
 po_object *po_repr(po_state *state, po_object *object);
 
-/* For repr slots: append n bytes of UTF-8, which is looked at when the text is whole, or the text of an
- * object; 0 or -1. */
+/* For repr slots: append n bytes of UTF-8, which is looked at when the text is whole, or the text
+ * of an object; 0 or -1. */
 int po_text_add(po_text *to, const char *utf8, size_t n);
 int po_text_repr(po_text *to, po_object *object);
 
 /* --- The collector --------------------------------------------------------------------------- */
 
-/* It finds objects that only refer to each other. New ones are in generation 0; what survives a run goes to
- * the next. A run of 0 is due after threshold[0] more objects were made than ended, of 1 after threshold[1]
- * runs of 0, of 2 (all objects) after threshold[2] runs of 1, when as many as a quarter of them are new,
- * and also when the heap's bytes have doubled. */
+/* It finds objects that only refer to each other. New ones are in generation 0; what survives a run
+ * goes to the next. A run of 0 is due after threshold[0] more objects were made than ended, of 1
+ * after threshold[1] runs of 0, of 2 (all objects) after threshold[2] runs of 1, when as many as a
+ * quarter of them are new, and also when the heap's bytes have doubled. */
 enum po_gc_mode {
-    PO_GC_AUTO, /* a due run takes place as the next object that can refer to others is made, before it is */
+    PO_GC_AUTO, /* a due run comes just before the next object that can refer to others is made */
     PO_GC_POLL, /* in po_gc_poll only */
     PO_GC_OFF   /* in po_gc_collect only */
 };
@@ -264,16 +267,16 @@ struct po_gc_config {
 /* -1 and PO_BAD_ARGUMENT for NULL or another mode; then nothing has changed. */
 int po_gc_configure(po_state *state, const struct po_gc_config *config);
 
-/* Runs a generation (0, 1, 2) and the younger ones now, due or not. Returns how many objects nobody could
- * reach, 0 inside of a run, -1 and PO_BAD_ARGUMENT for another generation. Runs callbacks. */
+/* Runs a generation (0, 1, 2) and the younger ones now, due or not. Returns how many objects nobody
+ * could reach, 0 inside of a run, -1 and PO_BAD_ARGUMENT for another generation. Runs callbacks. */
 long po_gc_collect(po_state *state, int generation);
 
-/* Runs the oldest generation that is due, if it is expected to take at most so many nanoseconds. 1 when
- * something is due still, else 0. May collect. */
+/* Runs the oldest generation that is due, if it is expected to take at most so many nanoseconds. 1
+ * when something is due still, else 0. May collect. */
 int po_gc_poll(po_state *state, uint64_t budget_ns);
 
-/* Leaves all objects of now out of all later runs: for programs that fork, whose children then share their
- * memory. Reference counts go on. */
+/* Leaves all objects of now out of all later runs: for programs that fork, whose children then
+ * share their memory. Reference counts go on. */
 void po_gc_freeze(po_state *state);
 
 struct po_gc_stats {
@@ -297,8 +300,9 @@ struct po_gc_event {
     uint64_t ns;         /* STOP: how long it took */
 };
 
-/* Has a function called at the start and the end of each run, and between for each type of which objects
- * survived; NULL: none. It must neither make nor change objects; at STOP it may give references up. */
+/* Has a function called at the start and the end of each run, and between for each type of which
+ * objects survived; NULL: none. It must neither make nor change objects; at STOP it may give
+ * references up. */
 void po_gc_on(po_state *state,
               void (*tell)(po_state *state, const struct po_gc_event *event, void *argument),
               void *argument);
@@ -386,8 +390,8 @@ struct po_bytes_ {
     char data[];
 };
 
-/* A text of n bytes of UTF-8 (without surrogates, fewer than 4 GiB), new; the empty one and those of one
- * byte are shared. */
+/* A text of n bytes of UTF-8 (without surrogates, fewer than 4 GiB), new; the empty one and those
+ * of one byte are shared. */
 po_object *po_str(po_state *state, const char *utf8, size_t n);
 
 /* The same: one object for all that ask for this text, as long as anybody has a reference to it. */
@@ -433,8 +437,8 @@ struct po_list_ {
     uint32_t items, room;
 };
 
-/* A tuple of n objects, new; the empty one is shared. _take: the references in `items` are taken. May
- * collect, and where it fails, _take may run callbacks. */
+/* A tuple of n objects, new; the empty one is shared. _take: the references in `items` are taken.
+ * May collect, and where it fails, _take may run callbacks. */
 po_object *po_tuple(po_state *state, size_t n, po_object *const *items);
 po_object *po_tuple_take(po_state *state, size_t n, po_object *const *items);
 
@@ -493,8 +497,8 @@ po_object *po_dict(po_state *state);
 /* Of anything else than a dict: 0, and PO_WRONG_TYPE. */
 size_t po_dict_size(const po_object *dict);
 
-/* The value of a key, borrowed, into *value: 1, 0 when there is none (*value is NULL then), -1. May run
- * callbacks, where keys have an equal that does. */
+/* The value of a key, borrowed, into *value: 1, 0 when there is none (*value is NULL then), -1. May
+ * run callbacks, where keys have an equal that does. */
 int po_dict_get(po_object *dict, po_object *key, po_object **value);
 
 /* Gives a key a value, in the place of the one that it had. May run callbacks. */
@@ -506,16 +510,16 @@ int po_dict_set_take(po_object *dict, po_object *key, po_object *value);
 /* Removes a key: 1, 0 when it was not there, -1. May run callbacks. */
 int po_dict_remove(po_object *dict, po_object *key);
 
-/* The next key and its value, borrowed, in order: 1, or 0 at the end. *position is 0 at first. Values
- * may be set in between, keys neither added nor removed. */
+/* The next key and its value, borrowed, in order: 1, or 0 at the end. *position is 0 at first.
+ * Values may be set in between, keys neither added nor removed. */
 int po_dict_next(const po_object *dict, size_t *position, po_object **key, po_object **value);
 
 /* --- Weak references ------------------------------------------------------------------------- */
 
-/* A reference that does not keep its target alive, new. When the target ends while the reference lives,
- * `callback`, where it is not NULL, is called with the reference and `data`; the reference is dead then. It
- * holds a reference to data, which may be NULL. Without a callback, one object serves all, but for immortal
- * targets, which never die. May collect. */
+/* A reference that does not keep its target alive, new. When the target ends while the reference
+ * lives, `callback`, where it is not NULL, is called with the reference and `data`; the reference
+ * is dead then. It holds a reference to data, which may be NULL. Without a callback, one object
+ * serves all, but for immortal targets, which never die. May collect. */
 typedef void (*po_weak_callback)(po_object *weakref, po_object *data);
 po_object *po_weakref(po_state *state, po_object *target, po_weak_callback callback,
                       po_object *data);
@@ -525,14 +529,15 @@ int po_weakref_get(const po_object *weakref, po_object **target);
 
 /* --- Looking inside -------------------------------------------------------------------------- */
 
-/* Tells about an object, a line each: its type and count, the objects that refer to it, and how many
- * references are the program's own. Looks at the whole state. 0 or -1. */
+/* Tells about an object, a line each: its type and count, the objects that refer to it, and how
+ * many references are the program's own. Looks at the whole state. 0 or -1. */
 int po_explain(po_object *object, int fd);
 
-/* Looks whether everything in the state is as it must be: counts against references, what the collector
- * knows, and the tables of weak references and interned texts. Returns how many things are not; where fd is not
- * -1, a line for each goes there, and one for each word of an object that looks like a reference which its
- * traverse passes over. SIZE_MAX when it could not look: without memory, or inside of a collection. */
+/* Looks whether everything in the state is as it must be: counts against references, what the
+ * collector knows, and the tables of weak references and interned texts. Returns how many things
+ * are not; where fd is not -1, a line for each goes there, and one for each word of an object that
+ * looks like a reference which its traverse passes over. SIZE_MAX when it could not look: without
+ * memory, or inside of a collection. */
 size_t po_check(po_state *state, int fd);
 
 #if defined(__GNUC__)

@@ -49,9 +49,9 @@
 #define PM_RUN_UNIT_BITS       14
 #define PM_LARGE_RUN_UNIT_BITS 19
 
-// A miss takes the best of PICK_LOOK of its pools. Where it has as many, it passes by those that have
-// less than 1/PICK_FREE_MIN of their blocks free, at most PICK_PASS at a time: a miss for every few
-// blocks costs more than the memory of another pool. Abandoned pools are passed by below
+// A miss takes the best of PICK_LOOK of its pools. Where it has as many, it passes by those that
+// have less than 1/PICK_FREE_MIN of their blocks free, at most PICK_PASS at a time: a miss for
+// every few blocks costs more than the memory of another pool. Abandoned pools are passed by below
 // 1/PICK_ABANDONED_MIN.
 #define PM_PICK_LOOK          4
 #define PM_PICK_FREE_MIN      64
@@ -62,8 +62,9 @@
 #define PM_CARVE_RESIDENT_BYTES ((size_t)8 << 10)
 
 // Free memory that may stay resident: the larger of a floor and a share of what is in use, and this
-// many times what was purged in vain; of that no more than an amount and so many times what all kinds
-// have in use. A thread keeps the run that it freed last besides, of up to its share of the first two.
+// many times what was purged in vain; of that no more than an amount and so many times what all
+// kinds have in use. A thread keeps the run that it freed last besides, of up to its share of the
+// first two.
 #define PM_KEEP_BYTES         ((size_t)4 << 20)
 #define PM_KEEP_SHARE         4
 #define PM_KEEP_VAIN          4
@@ -76,35 +77,39 @@
 #define PM_PURGE_BATCH        16
 
 // New arenas ask for transparent huge pages once this much of their kind is in use, and refuse them
-// before: half of a huge page is wasted on average, 1 % of this; and where the host of a virtual machine has
-// taken memory back, the first touch of a huge page is dear, and pays in heaps that last.
+// before: half of a huge page is wasted on average, 1 % of this; and where the host of a virtual
+// machine has taken memory back, the first touch of a huge page is dear, and pays in heaps that
+// last.
 #define PM_THP_FROM ((size_t)128 << 20)
 
-// A huge page is resident as a whole, so no arena asks unless the program touches what it has, but for one part
-// of THP_WASTE. That is seen in an arena that refuses: one after at most THP_ASKING that ask.
+// A huge page is resident as a whole, so no arena asks unless the program touches what it has, but
+// for one part of THP_WASTE. That is seen in an arena that refuses: one after at most THP_ASKING
+// that ask.
 #define PM_THP_WASTE  32
 #define PM_THP_ASKING 8
 
-// And no more from here on: arenas that ask and such that refuse are up to two mappings each, of which
-// a process has 65530.
+// And no more from here on: arenas that ask and such that refuse are up to two mappings each, of
+// which a process has 65530.
 #define PM_THP_UPTO ((size_t)32 << 30)
 
 // An arena that asks for huge pages is sparse when it has this share of what is in use free and
 // resident, or more.
 #define PM_THP_SPARSE 8
 
-// Heaps that a look at sleeping threads takes in, and how many such looks there are at most in a purge
-// delay, until all heaps have had theirs: each holds up the thread that makes it.
+// Heaps that a look at sleeping threads takes in, and how many such looks there are at most in a
+// purge delay, until all heaps have had theirs: each holds up the thread that makes it.
 #define PM_RECLAIM_HEAPS ((size_t)16)
 #define PM_RECLAIM_PARTS 32
 
-// Of threads that share one of 2^NOTED_BITS places by their addresses, the heap of the last one is noted.
+// Of threads that share one of 2^NOTED_BITS places by their addresses, the heap of the last one is
+// noted.
 #define PM_NOTED_BITS 6
 
-// Listed pools are purged inside where at least 1/INNER_SHARE may be gained, when INNER_REST looks have found
-// the same number of blocks in use. INNER_LOOK are looked at when a heap takes another pool, or has more of
-// them than ever, if there are INNER_LEAST bytes of them, and while less than 1/INNER_VAIN of what was purged
-// was needed again. INNER_POOLS are looked at by age; no more than INNER_BYTES are purged at once.
+// Listed pools are purged inside where at least 1/INNER_SHARE may be gained, when INNER_REST looks
+// have found the same number of blocks in use. INNER_LOOK are looked at when a heap takes another
+// pool, or has more of them than ever, if there are INNER_LEAST bytes of them, and while less than
+// 1/INNER_VAIN of what was purged was needed again. INNER_POOLS are looked at by age; no more than
+// INNER_BYTES are purged at once.
 #define PM_INNER_SHARE 4
 #define PM_INNER_REST  2
 #define PM_INNER_LOOK  8
@@ -117,16 +122,16 @@
 #define PM_BACKGROUND_LEAST_MS    ((size_t)100)
 #define PM_BACKGROUND_STACK_BYTES ((size_t)256 << 10)
 
-// What a limit of a control group leaves to others than the heap; and the share of the soft limit that
-// must be free before it goes back.
+// What a limit of a control group leaves to others than the heap; and the share of the soft limit
+// that must be free before it goes back.
 #define PM_LIMIT_OTHERS 16
 #define PM_LIMIT_STEP   64
 
 // Where no free pool was the class's own, it takes the least touched one of so many.
 #define PM_FIT_LOOK 8
 
-// The clock is a system call, so it is read once in this many misses of malloc, and frees of a pool's last block or
-// of a large one.
+// The clock is a system call, so it is read once in this many misses of malloc, and frees of a
+// pool's last block or of a large one.
 #define PM_CLOCK_EVERY 16
 
 // How much older one thread's look at it may be than another's.

@@ -93,8 +93,8 @@ static bool cut(struct word *rest, char separator, struct word *piece) {
     return true;
 }
 
-// A decimal number and one letter of `units`, small or capital, each 1024 times the one before; at most
-// PTRDIFF_MAX.
+// A decimal number and one letter of `units`, small or capital, each 1024 times the one before; at
+// most PTRDIFF_MAX.
 static bool read_number(struct word text, const char *units, size_t *number) {
     size_t value = 0, i = 0;
     for (; i < text.length && text.text[i] >= '0' && text.text[i] <= '9'; i++) {

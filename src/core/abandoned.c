@@ -31,10 +31,10 @@ static void unlist_abandoned(struct pm_pool *pool) {
     pm_add(&abandoned_of(pool)->count, -1);
 }
 
-// Claims the first pool of a list that is not claimed by a free yet, which then takes it off the list
-// itself. Unless `any` will do, nearly full pools go to the back: frees are just coming to them, and who
-// takes one misses again soon, and writes to what those frees write. NULL when there is none. Under the
-// lock of the class.
+// Claims the first pool of a list that is not claimed by a free yet, which then takes it off the
+// list itself. Unless `any` will do, nearly full pools go to the back: frees are just coming to
+// them, and who takes one misses again soon, and writes to what those frees write. NULL when there
+// is none. Under the lock of the class.
 static struct pm_pool *claim_listed(struct pm_list *pools, bool any) {
     const struct pm_list *const last = pools->prev;
     unsigned passed = 0;

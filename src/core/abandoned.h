@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) the poolmalloc authors
 
-// Abandoned pools: they have room and no owner, and wait on a list of their class for a heap that misses.
-// Frees only push to them, until one frees the last block.
+// Abandoned pools: they have room and no owner, and wait on a list of their class for a heap that
+// misses. Frees only push to them, until one frees the last block.
 
 #ifndef PM_CORE_ABANDONED_H
 #define PM_CORE_ABANDONED_H
@@ -16,8 +16,8 @@ bool pm_pool_claim(struct pm_pool *pool, uint64_t *remote);
 // An owned pool, off its bin and its lanes -> ABANDONED or FREE.
 void pm_pool_abandon(struct pm_pool *pool);
 
-// Takes an ABANDONED pool off its list, nobody's as yet but owned by the caller; unless `any` will do, none
-// that is nearly full. NULL when there is none.
+// Takes an ABANDONED pool off its list, nobody's as yet but owned by the caller; unless `any` will
+// do, none that is nearly full. NULL when there is none.
 struct pm_pool *pm_abandoned_take(pm_class class, bool any);
 
 // The same for one that the caller has claimed.

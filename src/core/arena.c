@@ -4,8 +4,8 @@
 // Arenas are kept by their number of free pools, so that the fullest one with room is found, and an
 // arena is moved, in constant time. Free pools that are resident are on a list, last freed first: a
 // class gets the one back that it gave back last, else the least touched of the few at its front;
-// they are purged from its back, by amount and by age. Those of arenas that ask for huge pages are on
-// another list, and are re-used before them.
+// they are purged from its back, by amount and by age. Those of arenas that ask for huge pages are
+// on another list, and are re-used before them.
 
 #include "core/arena.h"
 
@@ -257,7 +257,8 @@ static void choose_arena(struct pm_arenas *arenas, struct pm_arena *arena, struc
     chosen->arena = arena;
 }
 
-// A free pool as pm_arena_give_back leaves it, but for its pages: its header may never have been written.
+// A free pool as pm_arena_give_back leaves it, but for its pages: its header may never have been
+// written.
 static void open_untouched(struct pm_arena *arena, struct pm_pool *pool) {
     pm_set(&pool->shared.bits, (uint8_t)arena->head.bits);
     pm_set(&pool->shared.owner, PM_OWNER_ARENA);
@@ -265,8 +266,8 @@ static void open_untouched(struct pm_arena *arena, struct pm_pool *pool) {
     pm_set(&arena->head.opened, arena->head.opened | pool_bit(pool));
 }
 
-// All that is free in the arena is purged, also what only huge pages made resident, and the arena is as
-// any other from now on.
+// All that is free in the arena is purged, also what only huge pages made resident, and the arena
+// is as any other from now on.
 static void leave_huge_pages(struct pm_arenas *arenas, struct pm_arena *arena,
                              struct purge *chosen) {
     for (uint64_t left = arena->head.free; left != 0; left &= left - 1) {
@@ -376,9 +377,9 @@ size_t pm_arenas_trim(void) {
     return bytes;
 }
 
-// Of a list that is not empty. One that the class had, whose pages it has touched already, else the least
-// touched one of those freed last: a pool that goes from class to class becomes resident as far as the neediest
-// of them.
+// Of a list that is not empty. One that the class had, whose pages it has touched already, else the
+// least touched one of those freed last: a pool that goes from class to class becomes resident as
+// far as the neediest of them.
 static struct pm_pool *pick_resident(const struct pm_arenas *arenas, const struct pm_list *resident,
                                      pm_class class) {
     struct pm_pool *const had = arenas->latest[class], *best = NULL;
@@ -423,7 +424,8 @@ static struct pm_pool *take_free(struct pm_arenas *arenas, pm_class class) {
     return pool;
 }
 
-// Does the program touch what it has, as far as one arena tells that is half in use? Under the lock.
+// Does the program touch what it has, as far as one arena tells that is half in use? Under the
+// lock.
 static bool is_touched(const struct pm_arenas *arenas) {
     const struct pm_arena *const arena = arenas->sample.arena;
     size_t in_use = 0, resident = 0;

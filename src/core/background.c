@@ -27,9 +27,9 @@ static void *run(void *unused) {
     return unused;
 }
 
-// Signals are the program's: its threads handle them. A stack also holds the thread-local variables of all
-// libraries, and the frames of signals that libc sends to each thread, as for setuid: where they need more,
-// the usual size (stack_bytes 0) has room.
+// Signals are the program's: its threads handle them. A stack also holds the thread-local variables
+// of all libraries, and the frames of signals that libc sends to each thread, as for setuid: where
+// they need more, the usual size (stack_bytes 0) has room.
 static int start(size_t stack_bytes) {
     pthread_attr_t attributes;
     pthread_t thread;

@@ -7,8 +7,8 @@
 #ifndef PM_CORE_BACKGROUND_H
 #define PM_CORE_BACKGROUND_H
 
-// After the options were read; by one thread. A child made by fork has no such thread, and purges in
-// its calls.
+// After the options were read; by one thread. A child made by fork has no such thread, and purges
+// in its calls.
 void pm_background_attach(void);
 
 #endif

@@ -22,7 +22,8 @@ uint32_t pm_clock_now(void);
 // The same as the last time, without a look.
 uint32_t pm_clock_last(void);
 
-// Milliseconds from `then` to `now`, up to 49 days; 0 when `now` was read before, as by another thread.
+// Milliseconds from `then` to `now`, up to 49 days; 0 when `now` was read before, as by another
+// thread.
 PM_INLINE uint32_t pm_clock_since(uint32_t then, uint32_t now) {
     const uint32_t passed = now - then;
     return passed > UINT32_MAX - PM_CLOCK_SKEW_MS ? 0 : passed;

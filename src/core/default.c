@@ -36,8 +36,8 @@ static uintptr_t pool_block(pm_class class, bool exact) {
     return block;
 }
 
-// When memory is refused, by the OS or a limit: everything that is kept for later requests goes back,
-// and the request is tried once more. False when there was nothing, or no room would do.
+// When memory is refused, by the OS or a limit: everything that is kept for later requests goes
+// back, and the request is tried once more. False when there was nothing, or no room would do.
 static bool reclaim(size_t n) {
     return pm_limit_can_ever_allow(n) && pm_age_trim() != 0;
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) the poolmalloc authors
 
-// Frees of blocks of pools, all that the fast path leaves: the proof of an error, the first free into a
-// full pool, and frees into pools that the thread does not own.
+// Frees of blocks of pools, all that the fast path leaves: the proof of an error, the first free
+// into a full pool, and frees into pools that the thread does not own.
 
 #include "core/abandoned.h"
 #include "core/arena.h"
@@ -102,8 +102,8 @@ static bool adopt(struct pm_heap *heap, struct pm_pool *pool, uintptr_t block, u
     return true;
 }
 
-// The first free by another into a FULL pool of a private heap, whose block is in use still. *remote
-// tells what the remote word is then.
+// The first free by another into a FULL pool of a private heap, whose block is in use still.
+// *remote tells what the remote word is then.
 static void tell_room(struct pm_pool *pool, uint64_t *remote) {
     const uint64_t telling = (*remote & ~PM_REMOTE_WAITING) | PM_REMOTE_TELLING;
     if (!__atomic_compare_exchange_n(&pool->remote.word, remote, telling, false, __ATOMIC_ACQUIRE,
@@ -214,7 +214,8 @@ enum pm_verdict pm_heap_free_block(struct pm_heap *heap, void *at, unsigned bits
         if (last) {
             return pm_heap_pool_emptied(heap, pool) ? PM_DONE : PM_DOUBLE_FREE;
         }
-        // Every free of it takes this way, until all is back. Where memory is limited that can wait.
+        // Every free of it takes this way, until all is back. Where memory is limited that can
+        // wait.
         if (pm_get(&pool->shared.state) == PM_POOL_CURRENT && pm_inner_has_away(pool) &&
             !pm_limit_is_set()) {
             pm_lock(&heap->lock);

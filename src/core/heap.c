@@ -68,8 +68,9 @@ void pm_pool_collect(struct pm_pool *pool) {
     pm_add(&pool->owned.used, -count);
 }
 
-// As detach, in a private heap. While the bound is 0, its own frees take the way out of line, where the
-// first one lists the pool. One that is telling is on the list of those told of, or about to be.
+// As detach, in a private heap. While the bound is 0, its own frees take the way out of line, where
+// the first one lists the pool. One that is telling is on the list of those told of, or about to
+// be.
 static bool keep_full(struct pm_heap *heap, struct pm_pool *pool) {
     uint64_t remote = pm_get(&pool->remote.word);
     const uint64_t full = remote & PM_REMOTE_TELLING ? remote : PM_REMOTE_OWNED | PM_REMOTE_WAITING;
@@ -116,8 +117,9 @@ static void set_current(struct pm_heap *heap, struct pm_pool *pool) {
     pm_heap_set_lanes(heap, pool->shared.class, pool);
 }
 
-// A class of which a heap needs few blocks costs it a page. So a class takes its first blocks from the
-// current pool of a slightly larger one, as its guest, until that has none on its list. Once only.
+// A class of which a heap needs few blocks costs it a page. So a class takes its first blocks from
+// the current pool of a slightly larger one, as its guest, until that has none on its list. Once
+// only.
 static struct pm_pool *host_of(struct pm_heap *heap, pm_class class) {
     const size_t most = pm_class_host_max(pm_classes[class].size);
     if (pm_classes[class].size > PM_GUEST_MAX || was_guest(heap, class) ||
@@ -151,7 +153,8 @@ void pm_heap_unlist_pool(struct pm_heap *heap, struct pm_pool *pool) {
     heap->listed_bytes -= PM_POOL_BYTES(pool->shared.bits);
 }
 
-// Moves nearly full pools from the front of a bin to its back; false when PICK_PASS did not suffice.
+// Moves nearly full pools from the front of a bin to its back; false when PICK_PASS did not
+// suffice.
 static bool pass_nearly_full(struct pm_heap *heap, pm_class class) {
     for (unsigned i = 0; i < PM_PICK_PASS; i++) {
         struct pm_pool *const first = pm_pool_of_link(heap->bin[class].next);
@@ -164,10 +167,10 @@ static bool pass_nearly_full(struct pm_heap *heap, pm_class class) {
     return false;
 }
 
-// The first pool of the bin that is at least half in use, else the fullest of the first few, off the
-// bin: the longest waiting has gathered the most frees, and sparse pools are left to drain. Unless
-// `any` will do, nearly full pools of a bin of several are passed by: with another pool in use, all
-// wait longer and gather more. NULL when there is none.
+// The first pool of the bin that is at least half in use, else the fullest of the first few, off
+// the bin: the longest waiting has gathered the most frees, and sparse pools are left to drain.
+// Unless `any` will do, nearly full pools of a bin of several are passed by: with another pool in
+// use, all wait longer and gather more. NULL when there is none.
 static struct pm_pool *pick_listed(struct pm_heap *heap, pm_class class, bool any) {
     const struct pm_list *const bin = &heap->bin[class];
     const bool choosy = !any && heap->listed[class] >= PM_PICK_LOOK;
@@ -217,8 +220,8 @@ static bool replenish(struct pm_heap *heap, struct pm_pool *pool) {
     return pool->owned.list != 0 || (!pm_inner_has_away(pool) && pm_pool_carve(pool));
 }
 
-// Looks at so many of the listed pools, each once at most, and purges inside where it is due. Returns
-// bytes given back. The caller uses the heap, and holds its lock.
+// Looks at so many of the listed pools, each once at most, and purges inside where it is due.
+// Returns bytes given back. The caller uses the heap, and holds its lock.
 static size_t purge_inside(struct pm_heap *heap, size_t looks, bool all) {
     const struct pm_list *const last = heap->rest.prev, *link = &heap->rest;
     size_t bytes = 0;
@@ -264,8 +267,8 @@ void pm_heap_leave_full(struct pm_heap *heap, struct pm_pool *pool) {
     pm_heap_list_freed_into(heap, pool);
 }
 
-// FULL -> LISTED: the pools that the heap is told of. Some may have been listed meanwhile. Under the
-// heap's lock.
+// FULL -> LISTED: the pools that the heap is told of. Some may have been listed meanwhile. Under
+// the heap's lock.
 static void list_told(struct pm_heap *heap) {
     if (PM_LIKELY(pm_get(&heap->told) == NULL)) {
         return;
@@ -281,8 +284,8 @@ static void list_told(struct pm_heap *heap) {
     }
 }
 
-// The same for all into which others have freed: who was about to tell may have ended there, by a fork or
-// a jump out of a handler.
+// The same for all into which others have freed: who was about to tell may have ended there, by a
+// fork or a jump out of a handler.
 static void list_untold(struct pm_heap *heap) {
     PM_LIST_EACH(link, &heap->full) {
         if (pm_pool_remote_count(pm_pool_of_link(link)) != 0) {
@@ -291,8 +294,8 @@ static void list_untold(struct pm_heap *heap) {
     }
 }
 
-// CURRENT, LISTED -> FREE: a pool without blocks in use, off its lanes and its bin. Who has told of it
-// did so before its block was freed, so that the list of those told of has it, or never will.
+// CURRENT, LISTED -> FREE: a pool without blocks in use, off its lanes and its bin. Who has told of
+// it did so before its block was freed, so that the list of those told of has it, or never will.
 static void give_back(struct pm_heap *heap, struct pm_pool *pool) {
     pm_pool_collect(pool);
     if (PM_UNLIKELY(heap->is_private)) {
@@ -338,7 +341,8 @@ static struct pm_pool *take_free(struct pm_heap *heap, pm_class class) {
     return pool;
 }
 
-// Makes a pool with a free block current, or another's a host; NULL without memory. Under the heap's lock.
+// Makes a pool with a free block current, or another's a host; NULL without memory. Under the
+// heap's lock.
 static struct pm_pool *refill(struct pm_heap *heap, pm_class class, bool exact) {
     give_back_all_freed(heap);
     struct pm_pool *const host = exact ? NULL : host_of(heap, class);
@@ -448,8 +452,9 @@ static struct pm_heap **noted(const struct pm_thread *user) {
     return &pm_heaps.noted[(uintptr_t)user * UINT64_C(0x9e3779b97f4a7c15) >> (64 - PM_NOTED_BITS)];
 }
 
-// The heap of a thread that began to allocate in the last round of its destructors, and so was never closed:
-// the words of this one are where its words were. Found unless another thread was noted since.
+// The heap of a thread that began to allocate in the last round of its destructors, and so was
+// never closed: the words of this one are where its words were. Found unless another thread was
+// noted since.
 static struct pm_heap *left_open(void) {
     struct pm_heap *const heap = *noted(&pm_thread);
     return heap != NULL && pm_get(&heap->user) == &pm_thread && !heap->in_miss ? heap : NULL;

@@ -89,14 +89,14 @@ extern struct pm_lock pm_ended_lock;
 
 void pm_heaps_start(void);
 
-// A heap for the calling thread, whose words it keeps: one of an ended thread, one that a thread with the same
-// words left open, or a new one. NULL without memory.
+// A heap for the calling thread, whose words it keeps: one of an ended thread, one that a thread
+// with the same words left open, or a new one. NULL without memory.
 struct pm_heap *pm_heap_open(void);
 // Abandons all pools of a heap, gives back the run that waits, and makes it idle.
 void pm_heap_close(struct pm_heap *heap);
 
-// A private heap, and its end: all its pools go back with the blocks in them, without a look at any.
-// Large blocks have gone before.
+// A private heap, and its end: all its pools go back with the blocks in them, without a look at
+// any. Large blocks have gone before.
 struct pm_heap *pm_heap_begin_private(void *context);
 void pm_heap_end_private(struct pm_heap *heap);
 
@@ -123,17 +123,18 @@ PM_INLINE uint32_t pm_pool_in_use(const struct pm_pool *pool) {
            (pm_get(&pool->shared.state) == PM_POOL_CURRENT);
 }
 
-// Gives back the pools, and the run, that the heap only holds for its next request, and purges inside of its
-// current and listed pools, what rests or all. The caller uses the heap. Returns bytes purged inside.
+// Gives back the pools, and the run, that the heap only holds for its next request, and purges
+// inside of its current and listed pools, what rests or all. The caller uses the heap. Returns
+// bytes purged inside.
 size_t pm_heap_trim_pools(struct pm_heap *heap, bool all);
 
-// As the heap's memory grows by so many bytes: looks at some of its listed pools, and purges inside where
-// it is due. The caller uses the heap.
+// As the heap's memory grows by so many bytes: looks at some of its listed pools, and purges inside
+// where it is due. The caller uses the heap.
 void pm_heap_purge_inside(struct pm_heap *heap, size_t grown);
 
-// A block of the class, or of a larger one unless it must be `exact`, after the fast path found none;
-// 0 without memory. The caller uses the heap. `*damaged` is set to the free block whose link was
-// overwritten, where that is found.
+// A block of the class, or of a larger one unless it must be `exact`, after the fast path found
+// none; 0 without memory. The caller uses the heap. `*damaged` is set to the free block whose link
+// was overwritten, where that is found.
 uintptr_t pm_heap_take_block(struct pm_heap *heap, pm_class class, bool exact, uintptr_t *damaged);
 
 // Frees a block of a pool arena, by a thread that uses `heap`. Anything but PM_DONE changed
@@ -148,9 +149,9 @@ bool pm_heap_push_remote(void *block, unsigned bits);
 // In the bin of the class there may be a pool of which all blocks are free. By any thread.
 void pm_heap_tell_freed(struct pm_heap *heap, pm_class class);
 
-// The rare end of a local free that has been done: the pool's count of used blocks has reached 0. The
-// heap is the one that the free has found as the pool's owner, which others may hide meanwhile. False
-// when that can't be: more blocks were freed than were handed out.
+// The rare end of a local free that has been done: the pool's count of used blocks has reached 0.
+// The heap is the one that the free has found as the pool's owner, which others may hide meanwhile.
+// False when that can't be: more blocks were freed than were handed out.
 bool pm_heap_pool_emptied(struct pm_heap *heap, struct pm_pool *pool);
 
 // Is this a block in use, in a pool arena? If not, what else. Reads only.

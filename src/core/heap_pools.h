@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) the poolmalloc authors
 
-// What a heap does with its pools: the lanes of a class hold its current pool, a bin the listed ones. For
-// the files of core that move pools between the two and elsewhere; what else a heap offers is in heap.h.
-// All but what only reads is for who holds the heap's lock, where nothing else is said.
+// What a heap does with its pools: the lanes of a class hold its current pool, a bin the listed
+// ones. For the files of core that move pools between the two and elsewhere; what else a heap
+// offers is in heap.h. All but what only reads is for who holds the heap's lock, where nothing else
+// is said.
 
 #ifndef PM_CORE_HEAP_POOLS_H
 #define PM_CORE_HEAP_POOLS_H

@@ -288,7 +288,8 @@ static enum pm_verdict prove(const void *at, struct pm_huge **huge) {
     return (*huge)->state == PM_HUGE_USED ? PM_DONE : PM_DOUBLE_FREE;
 }
 
-// The cached block that is too much, or too old, or the oldest of all; off all lists. Under the lock.
+// The cached block that is too much, or too old, or the oldest of all; off all lists. Under the
+// lock.
 static struct pm_huge *choose_unmap(uint32_t now, bool all) {
     if (pm_list_empty(&pm_huge_blocks.cached)) {
         return NULL;

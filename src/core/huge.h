@@ -48,8 +48,8 @@ extern struct pm_huge_blocks pm_huge_blocks;
 
 void pm_huge_start(void);
 
-// At least n bytes at a multiple of align (a power of two), or NULL. With `zero` the n bytes read as zero.
-// n + align is at most PTRDIFF_MAX.
+// At least n bytes at a multiple of align (a power of two), or NULL. With `zero` the n bytes read
+// as zero. n + align is at most PTRDIFF_MAX.
 void *pm_huge_malloc(size_t n, size_t align, bool zero);
 
 // Frees the huge block that starts at `at`, an address in a slot of one.

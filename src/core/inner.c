@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) the poolmalloc authors
 
-// What can be purged is found by walking the lists of free blocks: a page goes when each block in it
-// was met there, or was put away before. The list that stays is made anew, in order of addresses.
+// What can be purged is found by walking the lists of free blocks: a page goes when each block in
+// it was met there, or was put away before. The list that stays is made anew, in order of
+// addresses.
 
 #include "core/inner.h"
 
@@ -109,7 +110,8 @@ bool pm_inner_is_due(struct pm_pool *pool, bool all) {
     const size_t carved = pm_get(&pool->shared.carved);
     const bool is_sparse = kept < carved - carved / PM_INNER_SHARE;
     const bool rests = inner->looks >= PM_INNER_REST && inner->looks < PM_INNER_REFUSED;
-    // Who lists or abandons a pool that has served has it looked at anew; a current one may change without a trace.
+    // Who lists or abandons a pool that has served has it looked at anew; a current one may change
+    // without a trace.
     const bool done = inner->looks == PM_INNER_DONE && !is_current(pool);
     const bool parts_go = !is_in_huge_page(pool), due = is_sparse && (all || rests);
     // A current pool would be marked still when it is full.

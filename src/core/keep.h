@@ -7,9 +7,9 @@
 // purged and is needed again within the purge delay was purged in vain, and several times as much
 // may stay the next time. That extra halves with every delay that passes, so that a program which
 // fills and empties its heap over and over pays for its pages now and then, and one that has become
-// smaller for good gives them back. It is bounded by what the whole heap has in use: a program that has
-// freed nearly all may never call again. POOLMALLOC_PURGE=keep= names the bound instead, for all kinds,
-// and above a soft limit a small share of it.
+// smaller for good gives them back. It is bounded by what the whole heap has in use: a program that
+// has freed nearly all may never call again. POOLMALLOC_PURGE=keep= names the bound instead, for
+// all kinds, and above a soft limit a small share of it.
 
 #ifndef PM_CORE_KEEP_H
 #define PM_CORE_KEEP_H
@@ -26,8 +26,9 @@
 #include "core/clock.h"
 #include "core/limit.h"
 
-// What to purge: free and resident memory above `keep`, in the units of its kind, and what has been free
-// for longer than the delay. An arena that is wholly free goes as a whole, but for `spare` of them.
+// What to purge: free and resident memory above `keep`, in the units of its kind, and what has been
+// free for longer than the delay. An arena that is wholly free goes as a whole, but for `spare` of
+// them.
 struct pm_surplus {
     size_t keep, spare;
     uint32_t now;

@@ -41,8 +41,9 @@ void *pm_block_resize(void *block, size_t size, size_t n) {
     case PM_SLOT_RUNS: return resize_run(PM_RUNS_SMALL, PM_MEDIUM_MAX / 2, block, n) ? block : NULL;
     case PM_SLOT_LARGE_RUNS:
         return resize_run(PM_RUNS_LARGE, pm_run_max(PM_RUNS_SMALL) / 2, block, n) ? block : NULL;
-    // NULL also when the OS could not move the pages, as where the program has split the mapping. One
-    // that is small because an arena did not fit grows as it is, and one that shrinks by half moves.
+    // NULL also when the OS could not move the pages, as where the program has split the mapping.
+    // One that is small because an arena did not fit grows as it is, and one that shrinks by half
+    // moves.
     case PM_SLOT_HUGE:
         return n >= size || n > pm_run_max(PM_RUNS_LARGE) / 2 ? pm_huge_resize(block, n) : NULL;
     default: return pm_class_fits(size, n) ? block : NULL;

@@ -13,12 +13,12 @@
 
 struct pm_heap;
 
-// At least n bytes at a multiple of align (a power of two), or NULL. With `zero` the n bytes read as zero.
-// n + align is at most PTRDIFF_MAX.
+// At least n bytes at a multiple of align (a power of two), or NULL. With `zero` the n bytes read
+// as zero. n + align is at most PTRDIFF_MAX.
 void *pm_large_malloc(size_t n, size_t align, bool zero);
 
-// A block of n bytes for one of `size` that grows in small steps, with room behind it that spares it
-// the next moves; NULL when it does not, or there is none.
+// A block of n bytes for one of `size` that grows in small steps, with room behind it that spares
+// it the next moves; NULL when it does not, or there is none.
 void *pm_large_malloc_growing(size_t size, size_t n);
 
 // Makes a block in use of `size` bytes, of any kind, one of n: as it is, or after its structure has

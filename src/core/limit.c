@@ -156,8 +156,8 @@ size_t pm_limit_footprint(void) {
     return pm_limit_in_use() + free_bytes() + metadata();
 }
 
-// The caller has passed the lower one of the limits. Not for every page: what goes back must be worth
-// the walk, unless a request would fail.
+// The caller has passed the lower one of the limits. Not for every page: what goes back must be
+// worth the walk, unless a request would fail.
 static void give_back(size_t footprint) {
     if (free_bytes() > pm_options.limit_soft / PM_LIMIT_STEP || footprint > pm_options.limit_hard) {
         pm_arenas_trim();

@@ -96,9 +96,9 @@ struct pm_huge **pm_map_huge(const void *at);
 // two, at least a slot), mapped and prepared, but not marked. NULL when the OS or a limit refuses.
 void *pm_map_slots(size_t size, size_t align, bool huge);
 
-// Held while an arena is mapped and added, also during the system call: of many threads that need one
-// at a time, one maps it, and the others find it. Else each would have an arena of its own, and huge
-// pages would make it resident.
+// Held while an arena is mapped and added, also during the system call: of many threads that need
+// one at a time, one maps it, and the others find it. Else each would have an arena of its own, and
+// huge pages would make it resident.
 extern struct pm_lock pm_grow_lock;
 
 // Addresses that pm_map_slots gave are unmapped: they serve again before lower ones do.

@@ -19,24 +19,26 @@
 //     UNUSED, FREE -> CURRENT    pm_arena_take, then the heap (core/heap.c: set_current)
 //     CURRENT -> FULL            detach: no block is left, the pool leaves its heap
 //     FULL, ABANDONED -> LISTED  core/free.c, adopt: a free of one of its blocks takes it for the
-//                                freeing heap, when it was last that heap's, or the heap has none listed
+//                                freeing heap, when it was last that heap's, or the heap has none
+//                                listed
 //     FULL -> ABANDONED          adopt, otherwise: whichever heap misses next may have it
-//     CURRENT -> FULL, LISTED    the same in a private heap, which keeps its FULL pools (keep_full);
-//                                the first free into one of them lists it (pm_heap_leave_full)
+//     CURRENT -> FULL, LISTED    the same in a private heap, which keeps its FULL pools
+//                                (keep_full); the first free into one of them lists it
+//                                (pm_heap_leave_full)
 //     LISTED -> CURRENT          set_current
 //     CURRENT, LISTED -> ABANDONED   pm_pool_abandon: the heap ended
 //     ABANDONED -> CURRENT       take_abandoned: a miss of any heap
 //     ABANDONED -> ABANDONED, FREE   core/reclaim.c: purge_abandoned, which owns it for a moment
 //     LISTED, ABANDONED, FULL -> FREE  the last block was freed
 //     CURRENT, LISTED, FULL -> FREE    pm_heap_end_private: with all blocks of a private heap
-//     CURRENT -> FREE            pm_heap_trim_pools, pm_heaps_reclaim, pm_pool_abandon: no block was
-//                                handed out
+//     CURRENT -> FREE            pm_heap_trim_pools, pm_heaps_reclaim, pm_pool_abandon: no block
+//                                was handed out
 //     UNUSED -> PURGING          core/arena.c: huge pages have made it resident
 //     FREE <-> PURGING           core/arena.c: its pages go back to the OS
 //
 // Equations, audited by check/audit.c. For a pool with an owner, when no free is under way:
-//     carved blocks = blocks on the list + blocks on the remote list + blocks put away (core/inner.h)
-//                     + blocks handed out
+//     carved blocks = blocks on the list + blocks on the remote list
+//                     + blocks put away (core/inner.h) + blocks handed out
 //     used = blocks handed out + blocks on the remote list + (1 when CURRENT)
 // so that `used` reaches 0 only when a pool that nobody allocates from has lost its last block.
 
@@ -82,9 +84,10 @@ enum pm_pool_state {
 // tells ABANDONED pools, to which frees only push, from FULL ones, which the next free takes.
 //
 // With the owned bit, waiting means FULL in a private heap, which does not look for room there. Who
-// frees into it turns waiting into telling, puts the pool on the heap's list of those that it is told
-// of, and then pushes the block. So the pool is on that list, or about to be, while it is telling, and
-// neither given back nor told of twice. The heap clears the bit when it takes the pool off that list.
+// frees into it turns waiting into telling, puts the pool on the heap's list of those that it is
+// told of, and then pushes the block. So the pool is on that list, or about to be, while it is
+// telling, and neither given back nor told of twice. The heap clears the bit when it takes the pool
+// off that list.
 #define PM_REMOTE_OWNED       UINT64_C(1)
 #define PM_REMOTE_WAITING     UINT64_C(2)
 #define PM_REMOTE_TELLING     UINT64_C(4)

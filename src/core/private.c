@@ -161,7 +161,8 @@ static void add_list(struct places *free, const struct pm_pool *pool, uintptr_t 
         block = pm_link_read(block, key);
         count--;
     }
-    // A list that ends early is whole: who was stopped in a fast path, by a fork or a jump, has lost a block.
+    // A list that ends early is whole: who was stopped in a fast path, by a fork or a jump, has
+    // lost a block.
     if (PM_UNLIKELY(block != 0)) {
         pm_misuse("pm_heap_walk", (const void *)from, PM_LIST_OVERWRITTEN);
     }

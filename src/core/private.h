@@ -3,10 +3,10 @@
 
 // Private heaps: what poolmalloc.h promises of them, behind their fast paths.
 //
-// Each is a heap as a thread's, but for three things. Who uses it is the program's affair, so that no
-// thread's word leads to it, and nobody hides pools from its user. It keeps its FULL pools
-// (core/heap.c). And it knows its large blocks, which are on lists of its own under the locks of their
-// structures.
+// Each is a heap as a thread's, but for three things. Who uses it is the program's affair, so that
+// no thread's word leads to it, and nobody hides pools from its user. It keeps its FULL pools
+// (core/heap.c). And it knows its large blocks, which are on lists of its own under the locks of
+// their structures.
 //
 // The caller uses the heap, is inside of the library and holds no lock, where nothing else is said.
 
@@ -38,7 +38,8 @@ void *pm_private_realloc(struct pm_heap *heap, void *block, size_t n, enum pm_ve
 // Anything but PM_DONE changed nothing.
 enum pm_verdict pm_private_free(struct pm_heap *heap, void *block);
 
-// Is this a block in use of this heap? If not, what else. Reads only, needs no place in the library.
+// Is this a block in use of this heap? If not, what else. Reads only, needs no place in the
+// library.
 enum pm_verdict pm_private_prove(const struct pm_heap *heap, const void *block, size_t *size);
 
 // Needs no place in the library, in which `visit` may be.

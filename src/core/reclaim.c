@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) the poolmalloc authors
 
-// Memory that threads hold which are outside of the library, as those that sleep are: their pools without a
-// block in use go back, the others are purged inside. The run that waits in a heap's place goes back of any thread.
+// Memory that threads hold which are outside of the library, as those that sleep are: their pools
+// without a block in use go back, the others are purged inside. The run that waits in a heap's
+// place goes back of any thread.
 
 #include "core/reclaim.h"
 
@@ -14,10 +15,10 @@
 #include "core/inner.h"
 #include "os/os.h"
 
-// Pools of a heap that are hidden from its thread, for now: those without a block in use, and those that
-// are due to be purged inside. Current ones are out of their lanes, listed ones without blocks off their
-// bins; those with blocks seem to be nobody's, so that what is freed goes to their remote lists. Under the
-// heap's lock.
+// Pools of a heap that are hidden from its thread, for now: those without a block in use, and those
+// that are due to be purged inside. Current ones are out of their lanes, listed ones without blocks
+// off their bins; those with blocks seem to be nobody's, so that what is freed goes to their remote
+// lists. Under the heap's lock.
 struct hidden {
     struct pm_pool *current[PM_CLASS_COUNT];
     unsigned count;
@@ -106,8 +107,9 @@ static void settle_current(struct pm_heap *heap, struct pm_pool *pool, bool outs
     }
 }
 
-// LISTED -> FREE when others have freed all, and the thread is outside; else it is the heap's again, and from
-// then on the thread frees into it. Who freed its last block meanwhile found nobody to tell.
+// LISTED -> FREE when others have freed all, and the thread is outside; else it is the heap's
+// again, and from then on the thread frees into it. Who freed its last block meanwhile found nobody
+// to tell.
 static void settle_listed(struct pm_heap *heap, struct pm_pool *pool, bool outside) {
     if (outside && pm_pool_remote_count(pool) == pm_get(&pool->owned.used)) {
         pm_heap_unlist_pool(heap, pool);
@@ -140,9 +142,9 @@ static size_t settle(struct pm_heap *heap, struct hidden *hidden, bool outside) 
 }
 
 // Is the thread outside of the library, and all that it did there visible? A thread marks itself
-// busy before it looks at its lanes, or frees. After the first barrier, either its mark is visible, or
-// it finds lanes and owners as they are now, and then waits for the lock of the heap, or frees as
-// others do. After the second one, what it stored before it took the mark away is visible.
+// busy before it looks at its lanes, or frees. After the first barrier, either its mark is visible,
+// or it finds lanes and owners as they are now, and then waits for the lock of the heap, or frees
+// as others do. After the second one, what it stored before it took the mark away is visible.
 static bool is_outside(const struct pm_heap *heap) {
     struct pm_heap *fast;
     // The words of a thread that was ended without its destructors may be gone.
@@ -150,9 +152,9 @@ static bool is_outside(const struct pm_heap *heap) {
            fast != PM_BUSY_HEAP && pm_os_barrier();
 }
 
-// A pool without blocks in use is safe from its thread's frees, which need a block, once none of them is
-// under way; and from its mallocs, which need a lane. A listed pool that seems to be nobody's is safe
-// from its frees.
+// A pool without blocks in use is safe from its thread's frees, which need a block, once none of
+// them is under way; and from its mallocs, which need a lane. A listed pool that seems to be
+// nobody's is safe from its frees.
 static size_t reclaim(struct pm_heap *heap, bool all) {
     struct hidden hidden;
     size_t bytes = 0;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) the poolmalloc authors
 
-// Requests for runs, the places of threads, growth and purging. What happens to the units of an arena is in
-// run_units.c.
+// Requests for runs, the places of threads, growth and purging. What happens to the units of an
+// arena is in run_units.c.
 
 #include "core/run.h"
 
@@ -96,7 +96,8 @@ static size_t bytes_in_use(void) {
     return bytes;
 }
 
-// Does the program touch what it has, as far as one arena tells that is half in use? Under the lock.
+// Does the program touch what it has, as far as one arena tells that is half in use? Under the
+// lock.
 static bool is_touched(const struct pm_runs *runs) {
     const struct pm_run_arena *const arena = runs->sample.arena;
     size_t in_use = 0, resident = 0;
@@ -164,8 +165,8 @@ static void *take_or_grow(struct pm_runs *runs, size_t count, size_t align, stru
     return at;
 }
 
-// Makes the units of a new run read as zero that were found dirty. The others stay as they are: many were never
-// touched, or given back.
+// Makes the units of a new run read as zero that were found dirty. The others stay as they are:
+// many were never touched, or given back.
 static void clear(const struct pm_runs *runs, char *at, size_t n, const struct pm_dirt *found) {
     const size_t bytes = (size_t)1 << runs->unit_bits;
     for (size_t w = 0; w < PM_DIRTY_WORDS; w++) {
@@ -297,8 +298,8 @@ static bool unmap_arena(struct pm_runs *runs, struct pm_run_arena *arena) {
     return false;
 }
 
-// Purges the last `units` purgeable units of a run, in whole pages, and puts it back. False when the
-// OS refuses, as it does for locked pages (mlock).
+// Purges the last `units` purgeable units of a run, in whole pages, and puts it back. False when
+// the OS refuses, as it does for locked pages (mlock).
 static bool purge_run(struct pm_runs *runs, struct pm_run *run, size_t units) {
     struct pm_run_arena *const arena = pm_run_arena_of(runs, run);
     const size_t unit = (size_t)(run - arena->run), count = run->units;
@@ -422,7 +423,8 @@ void pm_run_empty_own_place(void) {
     empty_place(own_place());
 }
 
-// LATEST -> USED, when the thread's is of the length; if not, it goes back, since others may be cut out of it.
+// LATEST -> USED, when the thread's is of the length; if not, it goes back, since others may be cut
+// out of it.
 static void *take_latest(struct pm_runs *runs, size_t count, size_t align) {
     uintptr_t *const place = own_place();
     const uintptr_t word = place != NULL ? pm_get(place) : 0, at = word & ~LATEST_UNITS;
@@ -438,7 +440,8 @@ static void *take_latest(struct pm_runs *runs, size_t count, size_t align) {
     return (void *)at;
 }
 
-// Would it wait, if it is a run in use? So long that all threads together keep what the free runs may.
+// Would it wait, if it is a run in use? So long that all threads together keep what the free runs
+// may.
 static bool may_wait(const struct pm_runs *runs, const void *at) {
     const struct pm_run *const run = &pm_run_arena_of(runs, at)->run[pm_run_unit_of(runs, at)];
     const size_t bytes = (size_t)pm_get(&run->units) << runs->unit_bits;

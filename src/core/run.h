@@ -4,10 +4,10 @@
 // Large blocks: page runs of whole units in run arenas.
 //
 // There are two kinds of run arena: of a slot, for runs of up to about 2 MiB, and of 32 slots with
-// units 32 times as large, for runs of up to about 64 MiB. The first unit of an arena holds
-// its header; the others are cut into runs, each in use or free, and no two free ones are
-// neighbours. All of a kind is under one lock, but for the places of threads (pm_run_empty_place); a run is found by best fit in constant time, since
-// there are few lengths.
+// units 32 times as large, for runs of up to about 64 MiB. The first unit of an arena holds its
+// header; the others are cut into runs, each in use or free, and no two free ones are neighbours.
+// All of a kind is under one lock, but for the places of threads (pm_run_empty_place); a run is
+// found by best fit in constant time, since there are few lengths.
 
 #ifndef PM_CORE_RUN_H
 #define PM_CORE_RUN_H
@@ -23,8 +23,9 @@
 #include "core/thp.h"
 #include "core/verdict.h"
 
-// The first unit of a run says its state. The others are INNER, but for the last one of a longer free run. States
-// are written under the lock, but for those of the run that a thread frees or takes again: USED and LATEST.
+// The first unit of a run says its state. The others are INNER, but for the last one of a longer
+// free run. States are written under the lock, but for those of the run that a thread frees or
+// takes again: USED and LATEST.
 enum pm_unit_state {
     PM_UNIT_INNER,
     PM_UNIT_FREE,
@@ -61,7 +62,8 @@ struct pm_run_arena {
 
 _Static_assert(sizeof(struct pm_run_arena) <= (size_t)1 << PM_RUN_UNIT_BITS, "it fits unit 0");
 
-// The run arenas of one kind; `unit_bits`, `slot_kind` and `fit` never change, the rest is under `lock`.
+// The run arenas of one kind; `unit_bits`, `slot_kind` and `fit` never change, the rest is under
+// `lock`.
 struct pm_runs {
     struct pm_lock lock;
     uint32_t unit_bits;
@@ -89,7 +91,8 @@ PM_INLINE size_t pm_run_max(enum pm_runs_kind kind) {
 }
 
 // A run of n bytes or more (1 to pm_run_max) at a multiple of align (a power of two; n + align is
-// at most pm_run_max where it is larger than a unit), or NULL. With `zero` the n bytes read as zero.
+// at most pm_run_max where it is larger than a unit), or NULL. With `zero` the n bytes read as
+// zero.
 void *pm_run_malloc(struct pm_runs *runs, size_t n, size_t align, bool zero);
 
 // The same for a run that will grow: at the head of a free run twice as long, where there is one.
@@ -101,9 +104,9 @@ enum pm_verdict pm_run_free(struct pm_runs *runs, void *at);
 // Bytes of the run that starts at `at`; 0 and a verdict when none does.
 size_t pm_run_size(struct pm_runs *runs, const void *at, enum pm_verdict *verdict);
 
-// A short run that a thread has freed waits in a place of its heap, without any lock and as it is, for the
-// thread's next request: that takes the run if it is of the same length, and gives it back if it is not, as others
-// do from time to time. These give it back.
+// A short run that a thread has freed waits in a place of its heap, without any lock and as it is,
+// for the thread's next request: that takes the run if it is of the same length, and gives it back
+// if it is not, as others do from time to time. These give it back.
 void pm_run_empty_place(struct pm_heap *heap);
 void pm_run_empty_own_place(void);
 

@@ -35,8 +35,8 @@ size_t pm_units_of_page(const struct pm_runs *runs, const struct pm_run_arena *a
     return pm_max(page >> runs->unit_bits, 1);
 }
 
-// How many of the units of a free run a purge may give back now: those of whole pages, in an arena that
-// asks for them of whole huge pages.
+// How many of the units of a free run a purge may give back now: those of whole pages, in an arena
+// that asks for them of whole huge pages.
 static size_t count_purgeable(const struct pm_runs *runs, const struct pm_run_arena *arena,
                               size_t unit, size_t count, size_t resident) {
     const size_t page_units = pm_units_of_page(runs, arena);

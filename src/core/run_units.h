@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) the poolmalloc authors
 
-// The units of run arenas: which are free, how free runs are joined and cut, and which are dirty. For run.c;
-// what the rest of the library knows of runs is in run.h. All but the inline functions are for who holds the lock
-// of the kind, where nothing else is said.
+// The units of run arenas: which are free, how free runs are joined and cut, and which are dirty.
+// For run.c; what the rest of the library knows of runs is in run.h. All but the inline functions
+// are for who holds the lock of the kind, where nothing else is said.
 //
-// Free runs are listed by length, and a set of lengths tells which lists are not empty. Units that leave the lists
-// say INNER until their run has its next state, which is the caller's to say.
+// Free runs are listed by length, and a set of lengths tells which lists are not empty. Units that
+// leave the lists say INNER until their run has its next state, which is the caller's to say.
 
 #ifndef PM_CORE_RUN_UNITS_H
 #define PM_CORE_RUN_UNITS_H
@@ -58,27 +58,28 @@ void pm_units_set_dirty(struct pm_run_arena *arena, size_t unit, size_t count, b
 // Units of the pages in which the arena gives memory back.
 size_t pm_units_of_page(const struct pm_runs *runs, const struct pm_run_arena *arena);
 
-// The first unit of the run that a unit is of. Without the lock, as far as others leave the run alone.
+// The first unit of the run that a unit is of. Without the lock, as far as others leave the run
+// alone.
 size_t pm_units_first(const struct pm_run_arena *arena, size_t unit);
 
-// Puts a free run that has no free neighbour on the lists; `resident` is its count of dirty units. All but its
-// ends say INNER already.
+// Puts a free run that has no free neighbour on the lists; `resident` is its count of dirty units.
+// All but its ends say INNER already.
 void pm_units_list(struct pm_runs *runs, struct pm_run_arena *arena, size_t unit, size_t count,
                    size_t resident, uint32_t now);
 
 // Takes a free run off the lists. Its units say INNER afterwards.
 void pm_units_unlist(struct pm_runs *runs, struct pm_run *run);
 
-// Makes [unit, unit + count), of which `resident` units are dirty and all but the first say INNER, a free run,
-// joined with free neighbours.
+// Makes [unit, unit + count), of which `resident` units are dirty and all but the first say INNER,
+// a free run, joined with free neighbours.
 void pm_units_free(struct pm_runs *runs, struct pm_run_arena *arena, size_t unit, size_t count,
                    size_t resident, uint32_t now);
 
 // The shortest free run of at least `count` units; NULL when there is none.
 struct pm_run *pm_units_fit(struct pm_runs *runs, size_t count);
 
-// Cuts `count` units at a multiple of `align` out of a free run that is long enough for it, and tells which of
-// them were dirty. Returns the first; all say INNER.
+// Cuts `count` units at a multiple of `align` out of a free run that is long enough for it, and
+// tells which of them were dirty. Returns the first; all say INNER.
 size_t pm_units_cut(struct pm_runs *runs, struct pm_run *run, size_t count, size_t align,
                     struct pm_dirt *found);
 

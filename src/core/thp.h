@@ -4,13 +4,13 @@
 // Transparent huge pages.
 //
 // Memory in huge pages costs a quarter to touch first, and programs that walk through much of it
-// miss the translation cache less. But a huge page is resident as a whole, what is purged of one part
-// stays charged to the process until the kernel splits it, and the kernel puts purged parts together
-// into huge pages again. So by default (`auto`) arenas ask for them only in a large heap of which the
-// program touches nearly all, and refuse them otherwise, also where the system gives them to everyone. An
-// arena that asks gives back whole huge pages only, until it is sparse, for the purge delay or while too
-// much is free: then it leaves them, for good, and is purged as any other. Pools that blocks in use pin,
-// but that could be purged inside, count as free there.
+// miss the translation cache less. But a huge page is resident as a whole, what is purged of one
+// part stays charged to the process until the kernel splits it, and the kernel puts purged parts
+// together into huge pages again. So by default (`auto`) arenas ask for them only in a large heap
+// of which the program touches nearly all, and refuse them otherwise, also where the system gives
+// them to everyone. An arena that asks gives back whole huge pages only, until it is sparse, for
+// the purge delay or while too much is free: then it leaves them, for good, and is purged as any
+// other. Pools that blocks in use pin, but that could be purged inside, count as free there.
 
 #ifndef PM_CORE_THP_H
 #define PM_CORE_THP_H
@@ -34,8 +34,8 @@ struct pm_thp_arena {
     bool asks;             // for huge pages
 };
 
-// The latest arena of a kind that refuses huge pages shows whether the program touches what it has. Under
-// the lock of the kind.
+// The latest arena of a kind that refuses huge pages shows whether the program touches what it has.
+// Under the lock of the kind.
 struct pm_thp_sample {
     const void *arena; // NULL when it has gone
     uint32_t asking;   // arenas made since, which all ask
@@ -64,8 +64,8 @@ PM_INLINE void pm_thp_advise_large(void *at, size_t size) {
     }
 }
 
-// May a new arena ask, of a kind of which `in_use` bytes are, `share` of them for each of its users?
-// Where there is a limit, every page counts.
+// May a new arena ask, of a kind of which `in_use` bytes are, `share` of them for each of its
+// users? Where there is a limit, every page counts.
 PM_INLINE bool pm_thp_is_large(size_t in_use, size_t share) {
     return pm_options.thp == PM_THP_AUTO && share >= PM_THP_FROM && in_use < PM_THP_UPTO &&
            pm_options.limit_hard == PM_OPTION_UNSET;
@@ -76,8 +76,8 @@ PM_INLINE bool pm_thp_is_touched(size_t in_use, size_t resident) {
     return resident + in_use / PM_THP_WASTE >= in_use;
 }
 
-// Is an arena that asks sparse? While it has something free and resident, or due to be purged inside: at
-// least 1/PM_THP_SPARSE of what is in use.
+// Is an arena that asks sparse? While it has something free and resident, or due to be purged
+// inside: at least 1/PM_THP_SPARSE of what is in use.
 PM_INLINE bool pm_thp_is_sparse(const struct pm_thp_arena *thp) {
     const uint32_t idle = thp->free + thp->due;
     return thp->asks && idle != 0 && idle * PM_THP_SPARSE >= thp->used - thp->due;

@@ -37,8 +37,8 @@ void *pm_entry_pvalloc(size_t n);
 size_t pm_entry_usable_size(const void *at);
 int pm_entry_trim(void);
 
-// Frees a block where the library can't be entered: at the next miss of any thread, as a free by that
-// thread. Takes no lock and touches no heap.
+// Frees a block where the library can't be entered: at the next miss of any thread, as a free by
+// that thread. Takes no lock and touches no heap.
 enum pm_verdict pm_entry_free_later(void *at);
 
 // Inside, with no lock held: what handlers had freed before has been freed when this returns.

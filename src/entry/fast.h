@@ -6,8 +6,8 @@
 // Budget, for a small block of the thread's own heap (tests/budget holds the instructions):
 //     malloc  8 loads (TLS offset, heap, pool, list, key, link, used, heap), 5 stores (busy, list,
 //             used, block, not busy), 3 branches
-//     free    13 loads (window, map, TLS offset, heap, owner, divisor, bound, block, two keys, list,
-//             used, heap), 5 stores (busy, block, used, list, not busy), 6 branches
+//     free    13 loads (window, map, TLS offset, heap, owner, divisor, bound, block, two keys,
+//             list, used, heap), 5 stores (busy, block, used, list, not busy), 6 branches
 // no atomic operation, no call. Everything rare makes them answer "not done": no block on the list,
 // not a small pool, not this thread's, not a block, perhaps free already, the pool's last block.
 

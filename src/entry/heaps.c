@@ -7,8 +7,8 @@
 //     malloc  5 loads (pool, list, key, link, used), 3 stores (list, used, block), 3 branches
 //     free    10 loads (window, map, owner, divisor, bound, block, two keys, list, used), 3 stores
 //             (block, used, list), 6 branches
-// no atomic operation, no call, and no thread-local word: a handler that interrupts these has a heap of
-// its own, its thread's, or another private one.
+// no atomic operation, no call, and no thread-local word: a handler that interrupts these has a
+// heap of its own, its thread's, or another private one.
 
 #include "poolmalloc.h"
 
@@ -84,8 +84,8 @@ static void release(struct pm_heap *heap, const char *function, void *at) {
     }
 }
 
-// The last block of a pool was freed. Where the library can't be entered, the pool waits for the miss
-// or the trim that finds it.
+// The last block of a pool was freed. Where the library can't be entered, the pool waits for the
+// miss or the trim that finds it.
 static PM_NOINLINE void emptied(struct pm_heap *heap, struct pm_pool *pool, void *at) {
     bool sound = pm_get(&pool->shared.state) == PM_POOL_LISTED;
     if (PM_LIKELY(pm_entry_begin())) {

@@ -272,7 +272,8 @@ static void expand_name(char *to, size_t size, const char *name) {
     to[length] = '\0';
 }
 
-// The copy of stderr, or -1: a program that closes all descriptors may have given the number to a file of its own.
+// The copy of stderr, or -1: a program that closes all descriptors may have given the number to a
+// file of its own.
 static int own_stderr(void) {
     struct pm_file_id id;
     return pm_os_file_id(stderr_copy, &id) && id.device == stderr_id.device &&

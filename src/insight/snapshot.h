@@ -44,7 +44,7 @@ struct pm_balance {
 struct pm_class_use {
     size_t pools, in_use, available; // pools with blocks of the class; blocks
     size_t pinned;                   // bytes of free blocks in pools that blocks in use hold
-    size_t sparse;                   // pools with less than a tenth of their blocks in use, and some
+    size_t sparse; // pools with less than a tenth of their blocks in use, and some
 };
 
 struct pm_snapshot {

@@ -4,23 +4,23 @@
 // The collector: finds containers that only refer to each other.
 //
 // A run looks at the objects of a generation and the younger ones: generation 0 and 1 stand in the
-// state's vector of young objects; generation 2 is everything else that is tracked in the heap, which
-// a full run walks as it lies in memory. Its passes:
+// state's vector of young objects; generation 2 is everything else that is tracked in the heap,
+// which a full run walks as it lies in memory. Its passes:
 //
 //     count     adds up, in gc_, the references that come from within the run
-//     reach     what has more references than these is referred to from outside; it is reached, and so
-//               is all that it refers to
+//     reach     what has more references than these is referred to from outside; it is reached, and
+//               so is all that it refers to
 //     sort      reached objects go to the next generation, the others are trash
 //
 // then, in the order of CPython 3.11: weak references to trash die, their callbacks are called,
-// finalizers are called, a second count and reach among the trash finds what they have brought back,
-// the rest is cleared, and what is gone is freed.
+// finalizers are called, a second count and reach among the trash finds what they have brought
+// back, the rest is cleared, and what is gone is freed.
 //
 // A run needs no memory. The lower half of gc_ is, one after the other: the index in the vector of
-// young objects, or 0 (between runs); the count of references, and PASSED; then its lower 48 bits are the
-// next object to visit, or the next object of the trash. The upper ones are the state's number, where it
-// has one: trash keeps it above the link (PO_GC_TRASH_SHIFT). An object of the trash that ends keeps its block
-// until the run has come by it (PO_GONE).
+// young objects, or 0 (between runs); the count of references, and PASSED; then its lower 48 bits
+// are the next object to visit, or the next object of the trash. The upper ones are the state's
+// number, where it has one: trash keeps it above the link (PO_GC_TRASH_SHIFT). An object of the
+// trash that ends keeps its block until the run has come by it (PO_GONE).
 
 #include <string.h>
 #include <time.h>
@@ -209,8 +209,8 @@ static void make_old(po_state *state, struct po_container *container) {
     state->old++;
 }
 
-// Puts an object that a run of this generation has kept where it belongs now. Young ones have a place
-// in the vector already.
+// Puts an object that a run of this generation has kept where it belongs now. Young ones have a
+// place in the vector already.
 static void keep(po_state *state, unsigned generation, struct po_container *container,
                  uint32_t at) {
     container->object.flags_ &= (uint16_t) ~(PO_TRASH | PO_CLEARED | PO_REACHED);
@@ -309,7 +309,7 @@ static void close_holes(po_state *state) {
     state->has_holes = false;
 }
 
-// --- Trash ----------------------------------------------------------------------------------------
+// --- Trash ---------------------------------------------------------------------------------------
 
 static void end_weak_references(struct run *run) {
     struct po_weak_calls calls = { NULL, &calls.first };
@@ -403,8 +403,8 @@ static void end_one(struct run *run, struct po_container *trash) {
     }
 }
 
-// What clear has come by and the program has filled again, so that its end came too deep. The last of them tells
-// where a chain goes on, most often the only one.
+// What clear has come by and the program has filled again, so that its end came too deep. The last
+// of them tells where a chain goes on, most often the only one.
 static void end_filled(struct run *run) {
     po_state *const state = run->state;
     while (state->filled != NULL) {
@@ -494,7 +494,7 @@ static void free_or_keep(struct run *run) {
     }
 }
 
-// --- Runs -----------------------------------------------------------------------------------------
+// --- Runs ----------------------------------------------------------------------------------------
 
 static uint64_t now(void) {
     struct timespec time;
@@ -691,7 +691,7 @@ void po_untrack_slow(po_state *state, struct po_container *container) {
     po_set_gen(&container->object, PO_UNTRACKED);
 }
 
-// --- For programs ----------------------------------------------------------------------------------
+// --- For programs --------------------------------------------------------------------------------
 
 void po_gc_open(po_state *state) {
     state->config = (struct po_gc_config)PO_GC_DEFAULT;

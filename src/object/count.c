@@ -3,14 +3,15 @@
 
 // Objects begin and end.
 //
-// An object that ends gives up its references, which ends others in turn. They end within each other,
-// the first before the second, down to so many levels (nesting_limit): the stack stays bounded and the order
-// is what a program expects. Deeper ones wait in a list, linked through their second word, for which no
-// memory is needed, until the outermost has ended.
+// An object that ends gives up its references, which ends others in turn. They end within each
+// other, the first before the second, down to so many levels (nesting_limit): the stack stays
+// bounded and the order is what a program expects. Deeper ones wait in a list, linked through their
+// second word, for which no memory is needed, until the outermost has ended.
 //
-// Trash (collect.c) can't wait in that list, because it is in another: it stays as it is, with a count
-// of 0, and the run ends it when it comes to it. The run has come by what it has cleared: that mostly holds
-// nothing more, and may end a level deeper; where the program has filled it again, the run looks for it once more.
+// Trash (collect.c) can't wait in that list, because it is in another: it stays as it is, with a
+// count of 0, and the run ends it when it comes to it. The run has come by what it has cleared:
+// that mostly holds nothing more, and may end a level deeper; where the program has filled it
+// again, the run looks for it once more.
 
 #include "object/object.h"
 
@@ -148,7 +149,8 @@ static void free_or_spare(po_state *state, struct po_container *container, size_
     }
 }
 
-// The end of a tuple from its first `left` items on; the others were given up. Callbacks see an empty one.
+// The end of a tuple from its first `left` items on; the others were given up. Callbacks see an
+// empty one.
 static __attribute__((noinline)) void end_tuple_from(po_state *state, struct po_tuple_ *tuple,
                                                      size_t left, size_t spares) {
     po_set_flags(&tuple->object, PO_UNTRACKED | PO_CONTAINER | PO_ENDING);
@@ -161,8 +163,8 @@ static __attribute__((noinline)) void end_tuple_from(po_state *state, struct po_
     leave_nesting(state);
 }
 
-// A tuple that is the youngest container of its state, as most are when they end. While none of its items
-// ends with it, nobody sees it any more. False: it takes the usual way.
+// A tuple that is the youngest container of its state, as most are when they end. While none of its
+// items ends with it, nobody sees it any more. False: it takes the usual way.
 static inline bool end_youngest_tuple(po_object *object) {
     struct po_tuple_ *const tuple = (struct po_tuple_ *)object;
     const uint64_t gc = ((struct po_container *)object)->gc_;
@@ -219,7 +221,8 @@ static __attribute__((noinline)) void end_container(po_object *object) {
     leave_nesting(state);
 }
 
-// Callbacks nest too, and wait with the objects where they are too deep: the weak references hold them.
+// Callbacks nest too, and wait with the objects where they are too deep: the weak references hold
+// them.
 static void end_weak_of_atom(po_state *state, po_object *atom) {
     if (state->nesting >= PO_NESTING_MAX) {
         if (state->late.first == NULL) {

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) the poolmalloc authors
 
-// Dicts: entries in the order in which their keys came, and a table of slots that finds them. Both are
-// in one buffer, slots first; an empty dict has none.
+// Dicts: entries in the order in which their keys came, and a table of slots that finds them. Both
+// are in one buffer, slots first; an empty dict has none.
 //
-// A slot is 0, or the index of an entry plus one in its low `bits` bits and bits of the key's hash, its
-// tag, above: most slots of other keys are told apart without a look at their entries. A slot without
-// an index but with a tag is that of a key that left. There are 2^bits slots, of 8, 16 or 32 bits, so
-// that a tag has two bits at least (one in the largest table). Slots are probed one after the other; at
-// most two thirds are not 0, because no more entries than that are ever filled.
+// A slot is 0, or the index of an entry plus one in its low `bits` bits and bits of the key's hash,
+// its tag, above: most slots of other keys are told apart without a look at their entries. A slot
+// without an index but with a tag is that of a key that left. There are 2^bits slots, of 8, 16 or
+// 32 bits, so that a tag has two bits at least (one in the largest table). Slots are probed one
+// after the other; at most two thirds are not 0, because no more entries than that are ever filled.
 //
-// Entries are {key, value} while all keys are strings, which know their hashes. In a dict with other
-// keys the hash follows, so that growing calls nothing of the program's. A key that leaves leaves a
-// hole, an entry without a key; holes go when the table is made anew.
+// Entries are {key, value} while all keys are strings, which know their hashes. In a dict with
+// other keys the hash follows, so that growing calls nothing of the program's. A key that leaves
+// leaves a hole, an entry without a key; holes go when the table is made anew.
 //
 // Strings are compared without callbacks. Other keys may have an equal that changes the dict: then
 // the search starts again.
@@ -27,8 +27,8 @@
 #define BITS_MIDDLE 14 // up to here 16
 #define SEARCHES    1000
 
-// 2^64 divided by the golden ratio: spreads hashes that programs make over the high bits, from which
-// slots and tags are taken.
+// 2^64 divided by the golden ratio: spreads hashes that programs make over the high bits, from
+// which slots and tags are taken.
 #define SPREAD UINT64_C(0x9e3779b97f4a7c15)
 
 // Keys, of which those some way ahead are fetched while a table is made anew.
@@ -185,7 +185,8 @@ static bool is_int(const po_object *object) {
     return object->type_ == PO_INT_;
 }
 
-// The key of the entry may go, and the dict change, while the program compares. po_equal holds both.
+// The key of the entry may go, and the dict change, while the program compares. po_equal holds
+// both.
 static enum result compare(struct dict *dict, const struct entry *entry,
                            const struct search *search) {
     if (is_int(search->key) && is_int(entry->key)) {

@@ -10,7 +10,7 @@
 #include "object/debug.h"
 #include "object/object.h"
 
-// --- po_explain -----------------------------------------------------------------------------------
+// --- po_explain ----------------------------------------------------------------------------------
 
 struct question {
     const po_object *about;
@@ -71,7 +71,7 @@ int po_explain(po_object *object, int fd) {
     return 0;
 }
 
-// --- po_check -------------------------------------------------------------------------------------
+// --- po_check ------------------------------------------------------------------------------------
 
 // An object of the state, and the references to it that were found.
 struct seen {
@@ -223,8 +223,8 @@ static void check_ring(struct check *check, const struct po_weakref *first) {
     }
 }
 
-// Is it found from its target? One that is dead is in no ring; of an immortal target no table knows, unless it
-// became immortal later.
+// Is it found from its target? One that is dead is in no ring; of an immortal target no table
+// knows, unless it became immortal later.
 static void check_weakref(struct check *check, const struct po_weakref *weakref) {
     const po_object *const target = weakref->target;
     const po_object *const known = target != NULL ? find(check, target)->object : NULL;
@@ -236,8 +236,8 @@ static void check_weakref(struct check *check, const struct po_weakref *weakref)
     }
 }
 
-// A table that all objects of a state with a flag are in, `flagged` of them: as themselves, or by the first of
-// their weak references.
+// A table that all objects of a state with a flag are in, `flagged` of them: as themselves, or by
+// the first of their weak references.
 static void check_table(struct check *check, const struct po_table *table,
                         const struct po_table_kind *kind, uint16_t type, const char *name,
                         uint64_t flagged) {
@@ -306,7 +306,7 @@ static void check_counts(struct check *check) {
     }
 }
 
-// --- References that traverse may have passed over -------------------------------------------------
+// --- References that traverse may have passed over -----------------------------------------------
 
 static size_t visits_of(const po_object *holder, const po_object *object) {
     struct question question = { .about = object };

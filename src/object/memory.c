@@ -2,8 +2,8 @@
 // Copyright (c) the poolmalloc authors
 
 // Blocks of a state. It has two heaps: one for containers, which the collector walks, and one for
-// all other objects and for buffers. A buffer has an object's head before it, of type 0, so that the
-// second can be walked too.
+// all other objects and for buffers. A buffer has an object's head before it, of type 0, so that
+// the second can be walked too.
 
 #include <errno.h>
 #include <stdlib.h>

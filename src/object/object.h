@@ -13,8 +13,8 @@
 //     tracked      po_track: its slots accept it, the collector sees it
 //     ending       po_dead_: the count has reached 0; then finalize, which may bring it back, weak
 //                  references die, clear, release, and the block is freed
-//     trash        collect.c: found unreachable; its block stays until the run has come by it, so that
-//                  the list of trash needs no memory
+//     trash        collect.c: found unreachable; its block stays until the run has come by it, so
+//                  that the list of trash needs no memory
 //     gone         in the trash and ended; only the list of trash still knows it
 
 #ifndef PO_OBJECT_OBJECT_H
@@ -64,9 +64,9 @@ enum {
     PO_ENDING = 1 << 14,   // its references and what it holds outside are being given up
 };
 
-// An object knows the number of its state: in the upper half of its flags; a container in the upper half
-// of gc_, or above the link there while it is trash. Only the first states have one that is not 0; for
-// others the heap of the object's address tells.
+// An object knows the number of its state: in the upper half of its flags; a container in the upper
+// half of gc_, or above the link there while it is trash. Only the first states have one that is
+// not 0; for others the heap of the object's address tells.
 #define PO_STATES_MAX     256
 #define PO_STATE_SHIFT    8
 #define PO_GC_STATE_SHIFT 32
@@ -133,8 +133,8 @@ struct po_weak_calls {
     struct po_weakref *first, **end;
 };
 
-// What a state finds by a hash (table.c): texts that are one object each (intern.c), and rings of weak references
-// by their target (weakref.c). References from there are not counted.
+// What a state finds by a hash (table.c): texts that are one object each (intern.c), and rings of
+// weak references by their target (weakref.c). References from there are not counted.
 struct po_table {
     void **entry;
     size_t used, room; // room: 0 or a power of two
@@ -151,15 +151,16 @@ struct po_spare {
     struct po_spare *next;
 };
 
-// Sizes of which some are kept, in steps of 16 bytes: of numbers the first, of containers the others.
+// Sizes of which some are kept, in steps of 16 bytes: of numbers the first, of containers the
+// others.
 #define PO_SPARE_SIZES 5
 #define PO_SPARE_MOST  64
 #define PO_SPARE_ITEMS UINT8_MAX
 
-// How many objects end within each other before others wait. As many as in CPython, so that what a finalize, a
-// release or a callback sees comes in the same order; a state that has none of them gets by with fewer, so that
-// the processor still knows where their calls return to. A clear of the program sees the order too, but none is
-// promised to it.
+// How many objects end within each other before others wait. As many as in CPython, so that what a
+// finalize, a release or a callback sees comes in the same order; a state that has none of them
+// gets by with fewer, so that the processor still knows where their calls return to. A clear of the
+// program sees the order too, but none is promised to it.
 #define PO_NESTING_MAX    50
 #define PO_NESTING_UNSEEN 12
 
@@ -171,8 +172,8 @@ struct po_state {
     pm_heap *containers; // objects that can refer to others, so that the collector walks no others
     pm_heap *rest;       // all other objects, and buffers
 #endif
-    // Tracked objects of generation 1, then those of 0; each knows its index in gc_. Entries are NULL
-    // where objects ended while a run went on.
+    // Tracked objects of generation 1, then those of 0; each knows its index in gc_. Entries are
+    // NULL where objects ended while a run went on.
     struct po_container **young;
     uint32_t young_one;   // of generation 1
     uint32_t young_count; // of both
@@ -199,7 +200,8 @@ struct po_state {
     void *tell_argument;
     struct po_weak_calls late;     // count.c: callbacks that wait
     struct po_container *deferred; // count.c: ended objects that wait, linked through gc_
-    // Trash with a count of 0 that was filled again after the run had cleared it: the last, and are there others?
+    // Trash with a count of 0 that was filled again after the run had cleared it: the last, and are
+    // there others?
     struct po_container *filled;
     bool has_more_filled;
     unsigned nesting;       // count.c: objects that are being ended within each other
@@ -334,7 +336,7 @@ static inline bool po_check_type(const po_object *object, unsigned number) {
     return PO_LIKELY(object != NULL && object->type_ == number) || (po_fail(PO_WRONG_TYPE), false);
 }
 
-// --- count.c, collect.c: making and ending --------------------------------------------------------
+// --- count.c, collect.c: making and ending -------------------------------------------------------
 
 static inline bool po_is_immortal(const po_object *object) {
     return (object->count_ & PO_IMMORTAL_) != 0;
@@ -384,8 +386,8 @@ struct po_word {
     uint64_t word;
 };
 
-// Such an object, new. Calls what is rare as its last step, so that the usual way saves no registers; the maker
-// has left the stack by then (debug.c).
+// Such an object, new. Calls what is rare as its last step, so that the usual way saves no
+// registers; the maker has left the stack by then (debug.c).
 po_object *po_make_word_slow(po_state *state, unsigned number, uint64_t word);
 static inline po_object *po_make_word(po_state *state, unsigned number, uint64_t word) {
     struct po_word *const made = (struct po_word *)po_spare_take(state, po_spare_of(sizeof *made));
@@ -397,8 +399,8 @@ static inline po_object *po_make_word(po_state *state, unsigned number, uint64_t
     return &made->object;
 }
 
-// From now on code of the program that is promised an order runs as objects end: a finalize, a release, a
-// callback.
+// From now on code of the program that is promised an order runs as objects end: a finalize, a
+// release, a callback.
 static inline void po_keep_order(po_state *state) {
     state->nesting_limit = PO_NESTING_MAX;
     state->nesting_most = state->is_watched ? 0 : PO_NESTING_MAX;
@@ -459,9 +461,9 @@ static inline void *po_make_tracked(po_state *state, unsigned number, size_t siz
     return made;
 }
 
-// The same for a type of the library, of a size that has spares, which the caller has seen to. NULL where none
-// is kept, the vector of young objects is full, or a run would be asked for, if only to be refused by the mode;
-// nothing has changed then.
+// The same for a type of the library, of a size that has spares, which the caller has seen to. NULL
+// where none is kept, the vector of young objects is full, or a run would be asked for, if only to
+// be refused by the mode; nothing has changed then.
 static inline void *po_make_of_spare(po_state *state, unsigned number, size_t size) {
     const size_t at = po_spare_of(size);
     if (PO_UNLIKELY(state->spare[at] == NULL || state->count[0] >= state->config.threshold[0] ||
@@ -512,7 +514,8 @@ void po_end_trash(po_state *state, struct po_container *container);
 // Calls a finalizer, unless it was called before. The caller holds a reference.
 void po_finalize(po_object *object);
 
-// An object is about to be stored in one of `state`: builds with checks stop at one of another state.
+// An object is about to be stored in one of `state`: builds with checks stop at one of another
+// state.
 #if PM_CHECKS
 void po_check_state(po_state *state, const po_object *object);
 #else
@@ -546,7 +549,8 @@ void po_weak_die(po_state *state, po_object *weakref);
 
 // --- table.c ------------------------------------------------------------------------------------
 
-// Where a search begins that is not over before an empty place, and how it goes on. The table has room.
+// Where a search begins that is not over before an empty place, and how it goes on. The table has
+// room.
 static inline size_t po_table_home(const struct po_table *table, uint64_t hash) {
     return hash & (table->room - 1);
 }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) the poolmalloc authors
 
-// The section of objects in poolmalloc's statistics: for all states together the collector's figures,
-// and the objects by type.
+// The section of objects in poolmalloc's statistics: for all states together the collector's
+// figures, and the objects by type.
 //
-// The report may be asked for by any thread. A state's figures are single words, read as they are. Its
-// objects can only be walked while nobody uses it, of which the library can be sure where the process
-// has one thread; otherwise states are counted as in use elsewhere.
+// The report may be asked for by any thread. A state's figures are single words, read as they are.
+// Its objects can only be walked while nobody uses it, of which the library can be sure where the
+// process has one thread; otherwise states are counted as in use elsewhere.
 
 #include <string.h>
 #include <sys/single_threaded.h>

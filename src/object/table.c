@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) the poolmalloc authors
 
-// Tables of what a state finds by a hash: how they get more room, and less. Open addressing, one place after the
-// other, at most half full; an entry that leaves is replaced by one from behind it, so that no entry is ever
-// behind an empty place.
+// Tables of what a state finds by a hash: how they get more room, and less. Open addressing, one
+// place after the other, at most half full; an entry that leaves is replaced by one from behind it,
+// so that no entry is ever behind an empty place.
 
 #include <string.h>
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) the poolmalloc authors
 
-// Tuples: as many references as they were made with. The empty one is shared, immortal and belongs to
-// no state.
+// Tuples: as many references as they were made with. The empty one is shared, immortal and belongs
+// to no state.
 
 #include <string.h>
 

@@ -143,7 +143,8 @@ static unsigned register_type(po_type *type) {
     return count++;
 }
 
-// The base that has no number yet and whose own base has one, or is none; types in a circle have none.
+// The base that has no number yet and whose own base has one, or is none; types in a circle have
+// none.
 static po_type *first_unknown(po_type *type) {
     for (unsigned levels = 0; type->base != NULL && type->base->number_ == 0; levels++) {
         if (levels == PO_TYPES_MAX) {
@@ -196,7 +197,8 @@ int po_is(const po_object *object, const po_type *type) {
     return of != NULL;
 }
 
-// Inline, so that po_new or po_new_items is on the stack when the place where an object was made is noted.
+// Inline, so that po_new or po_new_items is on the stack when the place where an object was made is
+// noted.
 static inline __attribute__((always_inline)) po_object *make(po_state *state, unsigned number,
                                                              size_t size, size_t items) {
     const struct po_slots *const slots = po_slots[number];

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) the poolmalloc authors
 
-// Weak references. No object has room for them: a state has a table, by the target's address, and an
-// object that is in it has a flag. So any object can have some, and those without pay nothing.
+// Weak references. No object has room for them: a state has a table, by the target's address, and
+// an object that is in it has a flag. So any object can have some, and those without pay nothing.
 //
-// A weak reference that has a target is in the ring of that target, whose first the table holds; one
-// without is in none. References from rings are not counted.
+// A weak reference that has a target is in the ring of that target, whose first the table holds;
+// one without is in none. References from rings are not counted.
 
 #include <string.h>
 
@@ -16,7 +16,7 @@ static bool is_dead_or_dying(const po_object *target) {
            ((target->flags_ & PO_CONTAINER) && (target->flags_ & (PO_ENDING | PO_GONE)));
 }
 
-// --- The table --------------------------------------------------------------------------------------
+// --- The table -----------------------------------------------------------------------------------
 
 static uint64_t hash_of(const po_object *target) {
     return po_hash_word((uintptr_t)target);
@@ -49,7 +49,7 @@ static struct po_weakref *take_ring(po_state *state, po_object *target) {
     return ring;
 }
 
-// --- Ends -------------------------------------------------------------------------------------------
+// --- Ends ----------------------------------------------------------------------------------------
 
 // Nobody is to find it in a ring any more.
 static void kill(struct po_weakref *weakref) {
@@ -113,7 +113,7 @@ void po_weak_end(po_state *state, po_object *target) {
     po_weak_call(&calls);
 }
 
-// --- The type ---------------------------------------------------------------------------------------
+// --- The type ------------------------------------------------------------------------------------
 
 static int traverse(const po_object *self, po_visit visit, void *argument) {
     PO_VISIT(((const struct po_weakref *)self)->data);

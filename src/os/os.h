@@ -39,8 +39,8 @@ int pm_os_purge(void *at, size_t size);
 // that has none, or was told to give none, says no, and nothing is lost.
 void pm_os_advise_huge_pages(void *at, size_t size, bool wanted);
 
-// Breaks the huge pages of a range up, so that the purge of a part of one gives it back at once, and
-// refuses new ones. An advice, too.
+// Breaks the huge pages of a range up, so that the purge of a part of one gives it back at once,
+// and refuses new ones. An advice, too.
 void pm_os_leave_huge_pages(void *at, size_t size);
 
 // How many bytes of a range have pages in memory; 0 where the kernel does not tell.
@@ -82,8 +82,8 @@ void pm_os_wake(uint32_t *word, unsigned count);
 // Reads a file from its start, at most `size` bytes. How many, or -errno.
 int pm_os_read_file(const char *path, void *to, size_t size);
 
-// When it returns true, every other thread of the process has passed a full memory barrier since the
-// call. False where the kernel can't.
+// When it returns true, every other thread of the process has passed a full memory barrier since
+// the call. False where the kernel can't.
 bool pm_os_barrier(void);
 
 // A descriptor above those that programs use, closed on exec. The descriptor or -errno.

@@ -95,7 +95,8 @@ void pm_os_advise_huge_pages(void *at, size_t size, bool wanted) {
     call(SYS_madvise, (long)at, (long)size, wanted ? MADV_HUGEPAGE : MADV_NOHUGEPAGE, 0, 0, 0);
 }
 
-// MADV_COLD of a part splits a huge page; it is of 5.4, and older kernels split when memory is short.
+// MADV_COLD of a part splits a huge page; it is of 5.4, and older kernels split when memory is
+// short.
 void pm_os_leave_huge_pages(void *at, size_t size) {
     pm_os_advise_huge_pages(at, size, false);
     for (size_t done = 0; done < size; done += PM_HUGE_PAGE_BYTES) {

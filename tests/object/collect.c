@@ -18,7 +18,7 @@
 
 enum { LOG_MAX = 4000, CHAIN = 1000000 };
 
-// --- A type that tells what happens ------------------------------------------------------------------
+// --- A type that tells what happens --------------------------------------------------------------
 
 struct thing {
     PO_HEAD;
@@ -189,7 +189,7 @@ static struct po_gc_stats stats_of(const po_state *state) {
     return stats;
 }
 
-// --- The order of things -----------------------------------------------------------------------------
+// --- The order of things -------------------------------------------------------------------------
 
 TEST(an_object_that_ends_by_count_is_finalized_cleared_and_released) {
     po_state *const state = state_off();
@@ -386,7 +386,7 @@ TEST(they_are_one_also_when_the_collection_of_the_maker_makes_it) {
     end_state(state);
 }
 
-// --- Resurrection ------------------------------------------------------------------------------------
+// --- Resurrection --------------------------------------------------------------------------------
 
 static po_object *saved;
 
@@ -501,7 +501,7 @@ TEST(a_finalizer_may_make_objects_that_refer_to_trash) {
     end_state(state);
 }
 
-// --- What clear does not end ---------------------------------------------------------------------------
+// --- What clear does not end ---------------------------------------------------------------------
 
 static unsigned survivors[2], stops;
 static uint64_t survived_in_all;
@@ -550,7 +550,7 @@ TEST(objects_that_survive_clear_are_told_by_type) {
     }
 }
 
-// --- Depth ---------------------------------------------------------------------------------------------
+// --- Depth ---------------------------------------------------------------------------------------
 
 static size_t chain_length(void) {
     const char *const text = getenv("PO_CHAIN");
@@ -636,8 +636,9 @@ TEST(a_long_chain_ends_with_its_state_on_a_small_stack) {
     on_a_small_stack(end_chain_with_the_state, &thing_type);
 }
 
-// Lists that refer to themselves are trash. A finalizer makes weak references to them; when about half of them have
-// been cleared, another one, of an object that only now ends, gets them back and makes a chain of them.
+// Lists that refer to themselves are trash. A finalizer makes weak references to them; when about
+// half of them have been cleared, another one, of an object that only now ends, gets them back and
+// makes a chain of them.
 enum { FILLED = 20000, HOLDERS = 8 };
 static _Thread_local po_object *filled_weak, *filled_lists;
 static _Thread_local bool has_filled;
@@ -863,8 +864,8 @@ TEST(a_tuple_that_ends_is_empty_for_the_callbacks_of_its_items) {
     end_state(state);
 }
 
-// What ends within each other does so in order to 50 levels where callbacks tell of it, also when no other code
-// of the program does.
+// What ends within each other does so in order to 50 levels where callbacks tell of it, also when
+// no other code of the program does.
 TEST(callbacks_come_in_the_order_of_ends_within_each_other) {
     po_state *const state = state_off();
     po_object *const number = po_int(state, 1000);
@@ -883,7 +884,7 @@ TEST(callbacks_come_in_the_order_of_ends_within_each_other) {
     end_state(state);
 }
 
-// --- Generations, counters, modes --------------------------------------------------------------------
+// --- Generations, counters, modes ----------------------------------------------------------------
 
 TEST(counts_are_those_of_containers_made_and_ended) {
     po_state *const state = state_off();
@@ -1009,7 +1010,7 @@ TEST(frozen_objects_are_left_out_but_counted) {
     CHECK(po_state_free(state, -1) == 0 && releases == 4);
 }
 
-// --- States --------------------------------------------------------------------------------------------
+// --- States --------------------------------------------------------------------------------------
 
 static void *collect_elsewhere(void *state) {
     struct thing *const ring = make_ring(state, 0, 3);
@@ -1167,7 +1168,7 @@ TEST(finalizers_leave_the_last_error_as_it_was) {
     end_state(state);
 }
 
-// --- Types ---------------------------------------------------------------------------------------------
+// --- Types ---------------------------------------------------------------------------------------
 
 static void expect_bad(po_type *type) {
     po_state *const state = state_off();
@@ -1381,7 +1382,7 @@ TEST(a_count_that_reaches_the_top_stays) {
     CHECK(releases == 1);
 }
 
-// --- What only some states, or some sizes of types, would show ------------------------------------------
+// --- What only some states, or some sizes of types, would show -----------------------------------
 
 static int visit_pair(const po_object *self, po_visit visit, void *argument) {
     PO_VISIT(((const struct po_tuple_ *)self)->item[0]);

@@ -1121,7 +1121,7 @@ TEST(keys_that_are_containers_keep_cycles_alive_and_go_with_them) {
     CHECK(po_gc_collect(state, 2) == 2 && ghosts_ended == 1);
 }
 
-// --- Wrong arguments ------------------------------------------------------------------------------
+// --- Wrong arguments -----------------------------------------------------------------------------
 
 #define WRONG(call, result)                                      \
     do {                                                         \

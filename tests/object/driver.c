@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) the poolmalloc authors
 //
-// One program for two libraries: prints what the collector's counters are, and at which object which
-// generation ran. Built with -DON_PYTHON it is one of libpython3.11; both must print the same.
+// One program for two libraries: prints what the collector's counters are, and at which object
+// which generation ran. Built with -DON_PYTHON it is one of libpython3.11; both must print the
+// same.
 //
-// The objects take less than 8 MiB, so that the run for a heap that has doubled, which Python does not
-// have, is never due.
+// The objects take less than 8 MiB, so that the run for a heap that has doubled, which Python does
+// not have, is never due.
 
 #if defined ON_PYTHON
 #    include "driver_python.h"

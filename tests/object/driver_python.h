@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) the poolmalloc authors
 //
-// What driver.c uses of poolobject, on libpython3.11: a type of static storage, made by PyObject_GC_New, so
-// that there are no free lists, and the collector's own counters, because each call of the module gc makes
-// containers that count.
+// What driver.c uses of poolobject, on libpython3.11: a type of static storage, made by
+// PyObject_GC_New, so that there are no free lists, and the collector's own counters, because each
+// call of the module gc makes containers that count.
 
 #ifndef TESTS_OBJECT_DRIVER_PYTHON_H
 #define TESTS_OBJECT_DRIVER_PYTHON_H

@@ -5,13 +5,13 @@
 //
 // The model has, for each object, the same references as the object itself: all changes go through
 // functions that change both. So at any time it can tell from first principles (a count of
-// references, and what can be reached from those that are not objects') what a collection must find,
-// which is computed as the collection begins, and again as it begins to clear. What the library calls
-// (finalizers, callbacks, clear, release) is held against that as it happens.
+// references, and what can be reached from those that are not objects') what a collection must
+// find, which is computed as the collection begins, and again as it begins to clear. What the
+// library calls (finalizers, callbacks, clear, release) is held against that as it happens.
 //
-// A collection that is begun inside a finalizer or a callback on the count path finds the library in the
-// middle of something that the model does not follow in detail: there the model only says what must not
-// happen, not all that must.
+// A collection that is begun inside a finalizer or a callback on the count path finds the library
+// in the middle of something that the model does not follow in detail: there the model only says
+// what must not happen, not all that must.
 //
 //     PO_GRAPHS=n        so many graphs for all tests together (100000)
 //     PO_GRAPHS_SEED=n   only this graph, in the first test
@@ -90,7 +90,7 @@ static int index_of(const struct shadow *shadow) {
 #define EACH(each) \
     for (struct shadow *each = graph.object; each != graph.object + graph.count; each++)
 
-// --- The model ------------------------------------------------------------------------------------
+// --- The model -----------------------------------------------------------------------------------
 
 static void lose(int at);
 
@@ -162,7 +162,7 @@ static void find_reached(bool *reached, const bool *within) {
     spread(reached, within);
 }
 
-// --- A run, as it must be ---------------------------------------------------------------------------
+// --- A run, as it must be ------------------------------------------------------------------------
 
 static void begin_run(int generation) {
     bool within[OBJECTS_MAX] = { 0 }, reached[OBJECTS_MAX];
@@ -252,7 +252,7 @@ static void told(po_state *state, const struct po_gc_event *event, void *argumen
     }
 }
 
-// --- Actions ----------------------------------------------------------------------------------------
+// --- Actions -------------------------------------------------------------------------------------
 
 static void act(int self);
 static void weak_callback(po_object *weakref, po_object *data);
@@ -508,7 +508,7 @@ static void act_inside(int self) {
     }
 }
 
-// --- What the library calls ---------------------------------------------------------------------------
+// --- What the library calls ----------------------------------------------------------------------
 
 // The first that is cleared may be a weak reference, of which only the end of its data tells.
 static void follow_clearing(const struct shadow *shadow) {
@@ -693,7 +693,7 @@ static po_type final_type = {
     .release = release,
 };
 
-// --- Between the steps ----------------------------------------------------------------------------------
+// --- Between the steps ---------------------------------------------------------------------------
 
 static void check_weak(struct shadow *it) {
     po_object *found;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) the poolmalloc authors
 //
-// Looking inside: po_explain, po_check, what po_state_free tells, POOLOBJECT_DEBUG, and the section of
-// the statistics. Faults are planted and must be named, sound states must not be.
+// Looking inside: po_explain, po_check, what po_state_free tells, POOLOBJECT_DEBUG, and the section
+// of the statistics. Faults are planted and must be named, sound states must not be.
 //
 // What is read from the environment as a process starts is tried by victims: this program again, in
 // a process of its own.
@@ -46,7 +46,7 @@ static void set(po_object *dict, const char *name, po_object *value) {
     CHECK(po_dict_set(dict, key, value) == 0);
 }
 
-// --- What is printed ------------------------------------------------------------------------------
+// --- What is printed -----------------------------------------------------------------------------
 
 enum { TEXT_SIZE = 1 << 20 };
 
@@ -111,7 +111,7 @@ static void end(void) {
     CHECK(po_state_free(state, 2) == 0);
 }
 
-// --- Types of the program's -----------------------------------------------------------------------
+// --- Types of the program's ----------------------------------------------------------------------
 
 // Two references; one type tells of both, the other of the first only.
 struct pair {
@@ -177,7 +177,7 @@ static po_type row_type = { .name = "row",
                             .traverse = visit_all_but_last,
                             .clear = clear_row };
 
-// --- po_explain -----------------------------------------------------------------------------------
+// --- po_explain ----------------------------------------------------------------------------------
 
 TEST(explain_names_each_holder_and_how_often_it_holds) {
     start();
@@ -291,7 +291,7 @@ TEST(explain_says_that_a_count_is_too_low) {
     end();
 }
 
-// --- po_check: planted faults ---------------------------------------------------------------------
+// --- po_check: planted faults --------------------------------------------------------------------
 
 static void check_finds_low_count(po_object *object, uint32_t lack, const po_object *holder,
                                   unsigned held) {
@@ -317,7 +317,8 @@ TEST(check_names_an_object_whose_count_is_too_low_and_one_that_holds_it) {
                              new_pair(&pair_type, NULL, NULL) };
     tuple = sure(po_tuple(state, COUNT(objects), objects));
     for (size_t i = 0; i < COUNT(objects); i++) {
-        // Only objects hold it then: two lists of items, of which the last one that is met is named.
+        // Only objects hold it then: two lists of items, of which the last one that is met is
+        // named.
         append(list, objects[i]);
         append(list, objects[i]);
         po_decref(objects[i]);
@@ -416,7 +417,7 @@ TEST(check_names_each_reference_to_an_object_that_was_freed) {
     end();
 }
 
-// --- po_check: the tables -------------------------------------------------------------------------
+// --- po_check: the tables ------------------------------------------------------------------------
 
 static void ignore_call(po_object *weakref, po_object *data) {
     (void)weakref, (void)data;
@@ -572,7 +573,7 @@ TEST(check_reads_nothing_behind_a_block_whose_head_was_overwritten) {
     end();
 }
 
-// --- po_check: what traverse passes over ----------------------------------------------------------
+// --- po_check: what traverse passes over ---------------------------------------------------------
 
 static void check_suspects(const po_object *holder, size_t offset, const po_object *held) {
     const char *const text = check();
@@ -627,7 +628,7 @@ TEST(check_suspects_no_traverse_that_is_right) {
     end();
 }
 
-// --- po_check: sound states -----------------------------------------------------------------------
+// --- po_check: sound states ----------------------------------------------------------------------
 
 enum { POOL = 200 };
 
@@ -731,7 +732,7 @@ TEST(check_is_refused_within_a_collection) {
     end();
 }
 
-// --- po_state_free --------------------------------------------------------------------------------
+// --- po_state_free -------------------------------------------------------------------------------
 
 static const char *free_state(size_t expected) {
     const size_t left = po_state_free(state, new_paper());
@@ -781,7 +782,7 @@ TEST(a_state_that_ends_counts_what_is_left_where_nobody_reads_it) {
     CHECK(po_state_free(state, -1) == 2);
 }
 
-// --- Victims: what the environment says -----------------------------------------------------------
+// --- Victims: what the environment says ----------------------------------------------------------
 
 #define VICTIM "INSPECT_TEST_VICTIM"
 #define NAME   "inspect"
@@ -969,8 +970,8 @@ static void *make_elsewhere(void *unused) {
     return NULL;
 }
 
-// Objects of a state that another thread uses are not walked; when it is handed over, and this thread
-// has made room in it or collected, they are.
+// Objects of a state that another thread uses are not walked; when it is handed over, and this
+// thread has made room in it or collected, they are.
 static void report_of_another_thread(void) {
     pthread_t thread;
     CHECK(pthread_create(&thread, NULL, make_elsewhere, NULL) == 0);
@@ -1049,7 +1050,8 @@ TEST(without_debugging_nothing_is_said) {
     CHECK(*run_victim("one", "POOLOBJECT_DEBUG", "leaks,check,fill") == '\0', "%s", printed);
 }
 
-// "made at function+0x12 (file)" where the program tells its functions, "made at file+0x1234" elsewhere.
+// "made at function+0x12 (file)" where the program tells its functions, "made at file+0x1234"
+// elsewhere.
 static bool is_site_in(const char *text, const char *type, const char *function,
                        const void *start_of) {
     char line[128];
@@ -1133,7 +1135,7 @@ TEST(a_word_that_is_none_is_named_and_the_others_serve) {
           "%s", text);
 }
 
-// --- Statistics -----------------------------------------------------------------------------------
+// --- Statistics ----------------------------------------------------------------------------------
 
 // The number in the row `name` after the row `group`, both without indentation; -1: there is none.
 static long text_number(const char *text, const char *group, const char *name) {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) the poolmalloc authors
 //
-// Without memory: each allocation of each function fails in turn. Then the call fails, and all is as it
-// was, to the last reference: what is compared is every object of the state, by address, with its
-// count, its flags and all that it refers to.
+// Without memory: each allocation of each function fails in turn. Then the call fails, and all is
+// as it was, to the last reference: what is compared is every object of the state, by address, with
+// its count, its flags and all that it refers to.
 //
 // The allocator's functions are wrapped. Where AddressSanitizer watches, objects are libc's blocks:
 // there nothing is purged, and no request is tried again.
@@ -31,7 +31,7 @@ const char *__asan_default_options(void) {
 }
 #endif
 
-// --- Allocations that fail ------------------------------------------------------------------------
+// --- Allocations that fail -----------------------------------------------------------------------
 
 enum mode {
     NEVER,
@@ -172,7 +172,7 @@ void *__wrap_realloc(void *block, size_t n) {
     return is_refused(NULL, block, n) ? NULL : __real_realloc(block, n);
 }
 
-// --- Types of the program's -----------------------------------------------------------------------
+// --- Types of the program's ----------------------------------------------------------------------
 
 static po_state *state;
 
@@ -312,7 +312,7 @@ static void callback(po_object *weakref, po_object *data) {
     calls_of_callback++;
 }
 
-// --- Pictures of a state --------------------------------------------------------------------------
+// --- Pictures of a state -------------------------------------------------------------------------
 
 enum { WORDS = 1 << 16 };
 
@@ -368,7 +368,7 @@ static bool is_as_before(void) {
            memcmp(after.word, before.word, after.words * sizeof after.word[0]) == 0;
 }
 
-// --- A world in which functions are tried ---------------------------------------------------------
+// --- A world in which functions are tried --------------------------------------------------------
 
 enum { REPEATS = 260, ITEMS = 4, FILLED = 100 };
 
@@ -449,7 +449,7 @@ static void close_world(void) {
     CHECK(nodes == 0);
 }
 
-// --- The functions: each is called REPEATS times, so that all that grows does ---------------------
+// --- The functions: each is called REPEATS times, so that all that grows does --------------------
 
 static bool keep(po_object *made) {
     if (made == NULL) {
@@ -737,7 +737,7 @@ TEST(a_call_that_has_collected_before_it_fails_changes_nothing) {
     fail_each_of_all(OFTEN_DUE, REQUEST, false);
 }
 
-// --- Once more ------------------------------------------------------------------------------------
+// --- Once more -----------------------------------------------------------------------------------
 
 static void skip_where_nothing_is_purged(void) {
     if (PO_LIBC_BLOCKS) {
@@ -771,7 +771,7 @@ TEST(a_request_is_given_up_after_one_purge_of_both_heaps) {
     close_world();
 }
 
-// --- What needs no memory -------------------------------------------------------------------------
+// --- What needs no memory ------------------------------------------------------------------------
 
 // All requests are refused from here on.
 static void refuse_all(void) {
@@ -852,8 +852,8 @@ TEST(objects_are_compared_hashed_and_looked_at_without_memory) {
     close_world();
 }
 
-// Cycles with weak references, finalizers that would like to allocate, and one that brings its object
-// back.
+// Cycles with weak references, finalizers that would like to allocate, and one that brings its
+// object back.
 static void make_trash(void) {
     for (size_t i = 0; i < 50; i++) {
         PO_AUTO po_object *list = sure(po_list(state));
@@ -920,7 +920,8 @@ TEST(an_object_comes_back_when_there_is_no_room_for_it) {
     while (state->young_count < state->young_room) {
         CHECK(po_list_append_take(keeper, sure(po_list(state))) == 0);
     }
-    // The ghost leaves a place in the full vector as it ends. That place is gone when it comes back.
+    // The ghost leaves a place in the full vector as it ends. That place is gone when it comes
+    // back.
     state->young_room--;
     refuse_all();
     po_decref(ghost);
@@ -959,7 +960,7 @@ TEST(an_audit_without_memory_says_so) {
     close_world();
 }
 
-// --- States and types -----------------------------------------------------------------------------
+// --- States and types ----------------------------------------------------------------------------
 
 TEST(a_state_that_can_not_be_made_leaves_nothing_behind) {
     po_state_free(po_state_new(), -1);
@@ -1008,7 +1009,7 @@ TEST(a_type_that_can_not_be_registered_is_at_the_next_use) {
     CHECK(po_check(state, 2) == 0 && po_state_free(state, 2) == 0);
 }
 
-// --- Sizes that can't be --------------------------------------------------------------------------
+// --- Sizes that can't be -------------------------------------------------------------------------
 
 static const size_t sizes[] = { SIZE_MAX,         SIZE_MAX - 7,        SIZE_MAX / 2 + 1,
                                 SIZE_MAX / 2,     SIZE_MAX / 2 - 1000, SIZE_MAX / 4,
@@ -1057,7 +1058,7 @@ TEST(a_list_has_at_most_two_to_the_32_items_less_one) {
     close_world();
 }
 
-// --- Whole programs -------------------------------------------------------------------------------
+// --- Whole programs ------------------------------------------------------------------------------
 
 static po_object *root;
 
@@ -1149,7 +1150,7 @@ TEST(a_program_that_is_refused_blocks_at_first_gets_them) {
     run_programs(ONCE);
 }
 
-// --- At random ------------------------------------------------------------------------------------
+// --- At random -----------------------------------------------------------------------------------
 
 static bool call_at_random(uint64_t *seed) {
     const struct operation *const operation = &operations[check_random(seed) % COUNT(operations)];
@@ -1183,7 +1184,7 @@ TEST(calls_that_fail_at_random_change_nothing) {
     CHECK(failed > 500, "%zu", failed);
 }
 
-// --- For real: a limit ----------------------------------------------------------------------------
+// --- For real: a limit ---------------------------------------------------------------------------
 
 #define VICTIM "MEMORY_TEST_VICTIM"
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) the poolmalloc authors
 //
-// Does what Python did, by a log that python/make_logs.py wrote (the lines are explained there), and
-// compares what happens: on the count path event by event; within a collection each kind of event as a
-// set, and the number that it returns.
+// Does what Python did, by a log that python/make_logs.py wrote (the lines are explained there),
+// and compares what happens: on the count path event by event; within a collection each kind of
+// event as a set, and the number that it returns.
 
 #include "check.h"
 
@@ -92,7 +92,7 @@ static void called(po_object *weakref, po_object *data) {
     }
 }
 
-// --- Steps -----------------------------------------------------------------------------------------------
+// --- Steps ---------------------------------------------------------------------------------------
 
 static void begin_graph(void) {
     if (world.state != NULL) {

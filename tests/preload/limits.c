@@ -79,7 +79,8 @@ EXHAUST(zeroed_blocks_until_null, "zeroed", 2)
 EXHAUST(zeroed_large_blocks_until_null, "zeroed large", LIMITS_COUNT)
 EXHAUST(grown_blocks_until_null, "grown", LIMITS_COUNT)
 
-// The limit of the library: the program gets ENOMEM within 2 % of it, one line says so, and it goes on.
+// The limit of the library: the program gets ENOMEM within 2 % of it, one line says so, and it goes
+// on.
 static void check_hard_limit(const char *kind) {
     char line[512];
     struct spawned spawned =

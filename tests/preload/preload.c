@@ -33,7 +33,8 @@ const char *preload_library(void) {
         cr_skip("built without a shared library, so there is nothing to preload");
     }
     cr_assert(*library == '\0' || access(library, R_OK) == 0,
-              "%s isn't there: run 'make' first, or name a library in TEST_POOLMALLOC_LIB", library);
+              "%s isn't there: run 'make' first, or name a library in TEST_POOLMALLOC_LIB",
+              library);
     return library;
 }
 
@@ -52,8 +53,8 @@ static void add_env(struct spawn *spawn, const char *text) {
 static struct spawn without_options(const struct spawn *spawn) {
     struct spawn cleaned = *spawn;
     memset(cleaned.env, 0, sizeof cleaned.env);
-    static const char *const options[] = { "TEST_POOLMALLOC_LIB", "POOLMALLOC_STATS", "POOLMALLOC_HELP",
-                                           "POOLMALLOC_DEEPBIND" };
+    static const char *const options[] = { "TEST_POOLMALLOC_LIB", "POOLMALLOC_STATS",
+                                           "POOLMALLOC_HELP", "POOLMALLOC_DEEPBIND" };
     for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
         add_env(&cleaned, options[i]);
     }

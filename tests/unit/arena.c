@@ -48,7 +48,8 @@ TEST(the_slots_of_arenas_say_what_they_hold) {
     CHECK(pm_map_kind(small) == PM_SLOT_SMALL && pm_map_kind(medium) == PM_SLOT_MEDIUM);
     CHECK(pm_map_kind((void *)pm_pool_base(small)) == PM_SLOT_SMALL);
     CHECK(pm_pool_of((void *)(pm_pool_base(small) + 1000), PM_SMALL_POOL_BITS) == small);
-    CHECK(pm_pool_of((void *)(pm_pool_base(medium) + PM_POOL_BYTES(PM_MEDIUM_POOL_BITS) - 1), PM_MEDIUM_POOL_BITS) == medium);
+    CHECK(pm_pool_of((void *)(pm_pool_base(medium) + PM_POOL_BYTES(PM_MEDIUM_POOL_BITS) - 1),
+                     PM_MEDIUM_POOL_BITS) == medium);
 }
 
 TEST(the_pool_freed_last_is_taken_first) {

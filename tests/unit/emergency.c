@@ -41,7 +41,8 @@ TEST(blocks_are_aligned_zeroed_and_apart) {
 TEST(it_knows_its_own) {
     static char mine[64];
     CHECK(!pm_emergency_owns(mine) && !pm_emergency_owns(NULL));
-    char *const block = pm_emergency_malloc(100, 16), *const large = pm_emergency_malloc(200000, 16);
+    char *const block = pm_emergency_malloc(100, 16);
+    char *const large = pm_emergency_malloc(200000, 16);
     CHECK(block != NULL && large != NULL);
     CHECK(pm_emergency_owns(block) && pm_emergency_owns(block + 50));
     CHECK(pm_emergency_owns(large) && pm_emergency_owns(large + 199999));

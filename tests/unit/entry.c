@@ -146,7 +146,8 @@ TEST(each_single_failure_is_survived) {
                 AUDIT();
             }
             for (unsigned i = 0; i < SIZES; i++) {
-                char *const moved = blocks[i] == NULL ? NULL : pm_realloc(blocks[i], sizes[i] * 2 + 1);
+                char *const moved =
+                    blocks[i] == NULL ? NULL : pm_realloc(blocks[i], sizes[i] * 2 + 1);
                 CHECK(blocks[i] == NULL || unit_filled(moved != NULL ? moved : blocks[i],
                                                        sizes[i] < 64 ? sizes[i] : 64, i));
                 pm_free(moved != NULL ? moved : blocks[i]);

@@ -40,12 +40,12 @@ uint32_t fake_count(enum fake_call call);
 // Called by the calling thread inside each such call, before it is served; NULL for none.
 void fake_hook(enum fake_call call, void (*hook)(void));
 
-// The clock stands still, so that no test depends on how fast it runs. Sets it to this time, and makes the library
-// look at it.
+// The clock stands still, so that no test depends on how fast it runs. Sets it to this time, and
+// makes the library look at it.
 void fake_clock(uint32_t milliseconds);
 
-// What a file contains that the library reads; NULL: there is no such file. Until the first call the
-// files are the real ones.
+// What a file contains that the library reads; NULL: there is no such file. Until the first call
+// the files are the real ones.
 void fake_file(const char *path, const char *text);
 
 // Says that all of whatever is asked about is resident, or the truth.

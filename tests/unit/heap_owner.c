@@ -192,8 +192,10 @@ TEST(a_double_free_by_another_thread_is_told) {
     unit_in_thread(free_all, &one);
     for (unsigned i = 0; i < 2; i++) {
         CHECK(pm_mode_default.free(blocks.at[i]) == PM_DOUBLE_FREE, "%u by its owner", i);
-        CHECK(pm_heap_free_block(NULL, blocks.at[i], PM_SMALL_POOL_BITS) == PM_DOUBLE_FREE, "%u", i);
-        CHECK(pm_heap_free_block(&pm_ended_heap, blocks.at[i], PM_SMALL_POOL_BITS) == PM_DOUBLE_FREE);
+        CHECK(pm_heap_free_block(NULL, blocks.at[i], PM_SMALL_POOL_BITS) == PM_DOUBLE_FREE, "%u",
+              i);
+        CHECK(pm_heap_free_block(&pm_ended_heap, blocks.at[i], PM_SMALL_POOL_BITS) ==
+              PM_DOUBLE_FREE);
     }
     CHECK(remote_count(pool) == 1);
     AUDIT();

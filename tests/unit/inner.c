@@ -130,7 +130,8 @@ TEST(a_trim_leaves_out_what_has_not_changed_since_the_last) {
     AUDIT();
 }
 
-// The thread's end abandons what it took: with as many blocks in use as at the last look, but other pages.
+// The thread's end abandons what it took: with as many blocks in use as at the last look, but other
+// pages.
 static void take_and_free(void *of) {
     static char *taken[2 * BLOCKS_MAX];
     unsigned count = 0, of_pool = 0;

@@ -28,7 +28,8 @@ TEST(several_times_what_was_purged_in_vain_may_stay_the_next_time) {
     pm_keep_missed(&keep, 2 * MIB);
     CHECK(pm_keep_limit(&keep, 0, NOW) == PM_KEEP_BYTES + PM_KEEP_VAIN * 2 * MIB);
     pm_keep_missed(&keep, 9 * MIB);
-    CHECK(pm_keep_limit(&keep, 0, NOW) == PM_KEEP_BYTES + PM_KEEP_VAIN * 3 * MIB, "no more than was purged");
+    CHECK(pm_keep_limit(&keep, 0, NOW) == PM_KEEP_BYTES + PM_KEEP_VAIN * 3 * MIB,
+          "no more than was purged");
 }
 
 TEST(it_is_bounded_by_what_the_whole_heap_has_in_use) {

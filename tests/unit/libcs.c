@@ -73,7 +73,8 @@ TEST(aligned_blocks_are_recognised) {
         for (unsigned i = 0; i < 3; i++) {
             void *const block = __libc_memalign(align, sizes[i]);
             size_t usable;
-            CHECK(pm_libcs_block(block, &usable) && usable >= sizes[i], "%zu at %zu", sizes[i], align);
+            CHECK(pm_libcs_block(block, &usable) && usable >= sizes[i], "%zu at %zu", sizes[i],
+                  align);
         }
     }
 }
@@ -91,7 +92,8 @@ TEST(blocks_of_a_threads_arena_are_recognised) {
     unit_in_thread(take_in_thread, blocks);
     for (unsigned i = 0; i < 10; i++) {
         // Its chunk says that it lies in such an arena.
-        CHECK((((size_t *)blocks[i])[-1] & 4) != 0 || UNIT_ADDRESS_SANITIZER || UNIT_THREAD_SANITIZER);
+        CHECK((((size_t *)blocks[i])[-1] & 4) != 0 || UNIT_ADDRESS_SANITIZER ||
+              UNIT_THREAD_SANITIZER);
         check_theirs(blocks[i], i * 5000);
     }
 }
@@ -133,10 +135,12 @@ TEST(our_own_memory_is_not_theirs) {
 TEST(other_memory_is_not_theirs) {
     static char data[256] __attribute__((aligned(16)));
     char stack[256] __attribute__((aligned(16)));
-    char *const pages = mmap(NULL, 3 << 12, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *const pages =
+        mmap(NULL, 3 << 12, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     memset(data, 0, sizeof data);
     memset(stack, 0, sizeof stack);
-    CHECK(!is_theirs(data + 16) && !is_theirs(stack + 16) && !is_theirs((void *)(uintptr_t)&take_in_thread));
+    CHECK(!is_theirs(data + 16) && !is_theirs(stack + 16) &&
+          !is_theirs((void *)(uintptr_t)&take_in_thread));
     CHECK(!is_theirs(pages) && !is_theirs(pages + 16) && !is_theirs(pages + 4096));
     CHECK(!is_theirs(NULL) && !is_theirs((void *)16) && !is_theirs((void *)UINTPTR_MAX));
     mprotect(pages, 4096, PROT_NONE);
@@ -154,9 +158,11 @@ TEST(wild_addresses_are_not_theirs) {
 // Heads that say something else than where they are.
 TEST(forged_heads_are_not_believed) {
     enum { BYTES = 1 << 16 };
-    char *const pages = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *const pages =
+        mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     static const size_t sizes[] = { 0x20, 0x21, 0x31, 0x1001, 0x24, 0x25, 0x1005, 0x22, 0x1012, 0x7,
-                                    0xf, SIZE_MAX, (size_t)1 << 63, ((size_t)1 << 63) | 2, 0x10002 };
+                                    0xf, 0x10002, SIZE_MAX, (size_t)1 << 63,
+                                    ((size_t)1 << 63) | 2 };
     for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         char *const block = pages + 4096 + 0x50;
         ((size_t *)block)[-1] = sizes[i];

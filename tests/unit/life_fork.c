@@ -215,8 +215,8 @@ TEST(a_child_forked_while_runs_are_purged_goes_on) {
     fork_beside(hold_runs, free_the_rest);
 }
 
-// Frees into a current pool that was purged inside, which restore it; and trims beside it what ended
-// threads have left.
+// Frees into a current pool that was purged inside, which restore it; and trims beside it what
+// ended threads have left.
 static void *thin_and_restore(void *unused) {
     enum { COUNT = 500 };
     static char *block[COUNT];

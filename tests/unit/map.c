@@ -89,7 +89,8 @@ TEST(the_window_tells_the_same_as_the_map_where_it_is_and_nothing_elsewhere) {
         CHECK(pm_map_prepare(address(places[i]), PM_SLOT_BYTES, false));
         pm_map_mark(address(places[i]), PM_SLOT_BYTES, PM_SLOT_RUNS, PM_SLOT_RUNS);
         CHECK(pm_map_kind(address(places[i])) == PM_SLOT_RUNS, "%u", i);
-        CHECK(pm_map_kind_near(address(places[i])) == (near ? PM_SLOT_RUNS : PM_SLOT_NONE), "%u", i);
+        CHECK(pm_map_kind_near(address(places[i])) == (near ? PM_SLOT_RUNS : PM_SLOT_NONE), "%u",
+              i);
         pm_map_mark(address(places[i]), PM_SLOT_BYTES, PM_SLOT_NONE, PM_SLOT_NONE);
     }
     CHECK(pm_map_kind_near(NULL) == PM_SLOT_NONE);
@@ -99,7 +100,8 @@ TEST(the_window_tells_the_same_as_the_map_where_it_is_and_nothing_elsewhere) {
 TEST(every_kind_can_be_told) {
     CHECK(pm_map_prepare(address(PLACE), PM_SLOT_BYTES * PM_SLOT_KIND_COUNT, false));
     for (unsigned kind = 0; kind < PM_SLOT_KIND_COUNT; kind++) {
-        pm_map_mark(address(PLACE + kind * PM_SLOT_BYTES), 1, (enum pm_slot_kind)kind, PM_SLOT_NONE);
+        pm_map_mark(address(PLACE + kind * PM_SLOT_BYTES), 1, (enum pm_slot_kind)kind,
+                    PM_SLOT_NONE);
     }
     for (unsigned kind = 0; kind < PM_SLOT_KIND_COUNT; kind++) {
         CHECK(pm_map_kind(address(PLACE + kind * PM_SLOT_BYTES)) == kind);
@@ -138,7 +140,8 @@ TEST(without_memory_for_leaves_nothing_is_prepared) {
 
 TEST(slots_are_aligned_writable_and_unmarked) {
     for (size_t align = PM_SLOT_BYTES; align <= (size_t)256 << 20; align *= 2) {
-        for (size_t size = pm_os_page_size(); size <= 3 * PM_SLOT_BYTES; size = size * 5 / 4096 * 4096) {
+        for (size_t size = pm_os_page_size(); size <= 3 * PM_SLOT_BYTES;
+             size = size * 5 / 4096 * 4096) {
             char *const at = pm_map_slots(size, align, true);
             CHECK(at != NULL && (uintptr_t)at % align == 0, "%zu at %zu", size, align);
             CHECK(pm_map_kind(at) == PM_SLOT_NONE && pm_map_huge(at) != NULL);

@@ -90,7 +90,8 @@ UNIT_TEST(options, each_word_about_huge_pages_is_read) {
     }
     const char *said;
     read_one("POOLMALLOC_THP=madvise", &said);
-    CHECK(pm_options.thp == PM_THP_AUTO && strstr(said, "bad value 'madvise'") != NULL, "'%s'", said);
+    CHECK(pm_options.thp == PM_THP_AUTO && strstr(said, "bad value 'madvise'") != NULL, "'%s'",
+          said);
 }
 
 UNIT_TEST(options, sizes_are_bytes_or_have_a_unit) {

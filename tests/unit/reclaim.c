@@ -153,8 +153,8 @@ TEST(trim_takes_them_at_once) {
 
 enum { MEDIUM = 32768, MEDIUM_COUNT = PM_POOL_BYTES(PM_MEDIUM_POOL_BITS) / MEDIUM };
 
-// Two listed pools of medium blocks: of the first, others free all; of the second, one block stays, which
-// the sleeper frees while its heap is looked at.
+// Two listed pools of medium blocks: of the first, others free all; of the second, one block stays,
+// which the sleeper frees while its heap is looked at.
 static char *two_pools[2 * MEDIUM_COUNT + 1];
 static struct pm_pool *second;
 
@@ -229,7 +229,8 @@ TEST(many_sleeping_threads_have_their_turn_part_by_part) {
         cr_skip_test("it can't see the barrier that this is about");
     }
     CHECK(pthread_barrier_init(&all_of_many, NULL, MANY + 1) == 0);
-    // The first misses of a process look by age, which no thread is to do while others sleep already.
+    // The first misses of a process look by age, which no thread is to do while others sleep
+    // already.
     unit_take(100);
     unit_take(1000);
     for (unsigned i = 0; i < MANY; i++) {

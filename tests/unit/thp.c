@@ -337,8 +337,8 @@ TEST(locked_memory_in_an_arena_that_leaves_stays_as_it_is) {
     AUDIT();
 }
 
-// Three runs of a large arena that asks: 0.5, 4 and 0.5 MiB and more of them, so that the middle one
-// has whole huge pages and ends that are none.
+// Three runs of a large arena that asks: 0.5, 4 and 0.5 MiB and more of them, so that the middle
+// one has whole huge pages and ends that are none.
 TEST(too_much_in_runs_that_ask_goes_in_whole_huge_pages) {
     fake_clock(NOW);
     pm_options.purge_keep = PM_KEEP_KINDS * PM_KEEP_BYTES;
