@@ -13,7 +13,7 @@
 #include "config/limits.h"
 #include "config/options.h"
 
-// Milliseconds; read from the OS once in PM_CLOCK_EVERY calls, else the last value.
+// Milliseconds; some calls, and about one millisecond, behind the OS's.
 uint32_t pm_clock(void);
 
 // The same, read from the OS.

@@ -86,11 +86,13 @@ void fake_hook(enum fake_call call, void (*hook)(void)) {
     __atomic_store_n(&fakes[call].hook, hook, __ATOMIC_RELEASE);
 }
 
-void fake_clock(uint32_t milliseconds) {
+void fake_time(uint32_t milliseconds) {
     clock_now = milliseconds;
-    for (unsigned i = 0; i < PM_CLOCK_EVERY; i++) {
-        pm_clock();
-    }
+}
+
+void fake_clock(uint32_t milliseconds) {
+    fake_time(milliseconds);
+    pm_clock_now();
 }
 
 static bool all_resident;

@@ -44,6 +44,9 @@ void fake_hook(enum fake_call call, void (*hook)(void));
 // makes the library look at it.
 void fake_clock(uint32_t milliseconds);
 
+// Sets it only.
+void fake_time(uint32_t milliseconds);
+
 // What a file contains that the library reads; NULL: there is no such file. Until the first call
 // the files are the real ones.
 void fake_file(const char *path, const char *text);
