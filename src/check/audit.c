@@ -193,10 +193,10 @@ static void audit_private(struct audit *audit, struct pm_heap *heap) {
         check(audit, (pool->remote.word & PM_REMOTE_TELLING) != 0, "told of = telling", pool);
     }
     check(audit, private.bytes == heap->pool_bytes, "pool_bytes = bytes of its pools", heap);
-    for (unsigned kind = 0; kind < PM_RUNS_COUNT; kind++) {
-        PM_LIST_EACH(link, &heap->runs[kind]) {
-            const void *const run = pm_run_of_link(&pm_runs[kind], link, &size);
-            check(audit, pm_run_owner(&pm_runs[kind], run) == heap, "its runs are in use", run);
+    for (unsigned shard = 0; shard < PM_RUNS_COUNT; shard++) {
+        PM_LIST_EACH(link, &heap->runs[shard]) {
+            const void *const run = pm_run_of_link(&pm_runs[shard], link, &size);
+            check(audit, pm_run_owner(&pm_runs[shard], run) == heap, "its runs are in use", run);
             blocks++;
             bytes += size;
         }
@@ -284,6 +284,8 @@ static void audit_runs(struct audit *audit, const struct pm_runs *runs) {
         const struct pm_run_arena *const arena = PM_LIST_ENTRY(link, struct pm_run_arena, every);
         bool after_free = false;
         size_t free_units = 0, used_units = 0;
+        check(audit, runs->slot_kind != PM_SLOT_RUNS || runs == &pm_runs[arena->shard],
+              "an arena knows its shard", arena);
         for (size_t unit = 1; unit < PM_ARENA_UNITS;) {
             const struct pm_run *const run = &arena->run[unit];
             const unsigned state = pm_get(&arena->state[unit]);
@@ -364,8 +366,8 @@ size_t pm_audit(void) {
     for (unsigned kind = 0; kind < PM_ARENAS_COUNT; kind++) {
         pm_lock(&pm_arenas[kind].lock);
     }
-    for (unsigned kind = 0; kind < PM_RUNS_COUNT; kind++) {
-        pm_lock(&pm_runs[kind].lock);
+    for (unsigned shard = 0; shard < PM_RUNS_COUNT; shard++) {
+        pm_lock(&pm_runs[shard].lock);
     }
     pm_lock(&pm_huge_blocks.lock);
     PM_LIST_EACH(heap, &pm_heaps.every) {
@@ -379,15 +381,15 @@ size_t pm_audit(void) {
     for (unsigned kind = 0; kind < PM_ARENAS_COUNT; kind++) {
         audit_arenas(&audit, &pm_arenas[kind]);
     }
-    for (unsigned kind = 0; kind < PM_RUNS_COUNT; kind++) {
-        audit_runs(&audit, &pm_runs[kind]);
+    for (unsigned shard = 0; shard < PM_RUNS_COUNT; shard++) {
+        audit_runs(&audit, &pm_runs[shard]);
     }
     // More may be: a fork, or a jump out of a handler, leaves what a thread had in hands.
     check(&audit, places <= audit.waiting, "what is in a place waits", &pm_heaps);
     audit_huge(&audit);
     pm_unlock(&pm_huge_blocks.lock);
-    for (unsigned kind = 0; kind < PM_RUNS_COUNT; kind++) {
-        pm_unlock(&pm_runs[kind].lock);
+    for (unsigned shard = 0; shard < PM_RUNS_COUNT; shard++) {
+        pm_unlock(&pm_runs[shard].lock);
     }
     for (unsigned kind = 0; kind < PM_ARENAS_COUNT; kind++) {
         pm_unlock(&pm_arenas[kind].lock);

@@ -149,6 +149,16 @@
 #define PM_EMERGENCY_BYTES ((size_t)64 << 10)
 
 #define PM_LOCK_SPINS 100
+#define PM_CACHE_LINE 64 // bytes that processors pass to each other, mostly
+
+// Short runs are in so many shards at most. A thread moves to another one where it has had to wait
+// for the lock at so many of so many takes, has freed so many of its own meanwhile, and no more
+// than so many that others took.
+#define PM_RUN_SHARDS   8
+#define PM_SHARD_LOOK   1024
+#define PM_SHARD_WAITS  128
+#define PM_SHARD_OWN    512
+#define PM_SHARD_OTHERS 16
 
 // How often one that ends or walks a private heap waits for those that free what handlers left.
 #define PM_SETTLE_YIELDS 100000

@@ -199,7 +199,7 @@ static bool unmap_arena(struct pm_arenas *arenas, struct pm_arena *arena) {
 
 static struct pm_surplus surplus_now(struct pm_arenas *arenas, uint32_t now) {
     const size_t touched = pm_get(&arenas->touched), due = arenas->due << arenas->bits;
-    const size_t keep = pm_keep_limit(&arenas->keep, touched - pm_min(due, touched), now);
+    const size_t keep = pm_keep_limit(&arenas->keep, touched - pm_min(due, touched), 1, now);
     return (struct pm_surplus){ .keep = keep, .spare = 1, .now = now };
 }
 

@@ -114,8 +114,8 @@ static enum pm_verdict default_free(void *block) {
     switch (pm_map_kind(block)) {
     case PM_SLOT_SMALL: return pool_free(block, PM_SMALL_POOL_BITS);
     case PM_SLOT_MEDIUM: return pool_free(block, PM_MEDIUM_POOL_BITS);
-    case PM_SLOT_RUNS: return pm_run_free(&pm_runs[PM_RUNS_SMALL], block);
-    case PM_SLOT_LARGE_RUNS: return pm_run_free(&pm_runs[PM_RUNS_LARGE], block);
+    case PM_SLOT_RUNS: return pm_run_free(pm_runs_of(PM_RUNS_SMALL, block), block);
+    case PM_SLOT_LARGE_RUNS: return pm_run_free(pm_runs_of(PM_RUNS_LARGE, block), block);
     case PM_SLOT_HUGE: verdict = pm_huge_free(block); break;
     default: break;
     }
@@ -136,8 +136,9 @@ static size_t default_usable_size(const void *block, enum pm_verdict *verdict) {
     switch (pm_map_kind(block)) {
     case PM_SLOT_SMALL: return pool_size(block, PM_SMALL_POOL_BITS, verdict);
     case PM_SLOT_MEDIUM: return pool_size(block, PM_MEDIUM_POOL_BITS, verdict);
-    case PM_SLOT_RUNS: return pm_run_size(&pm_runs[PM_RUNS_SMALL], block, verdict);
-    case PM_SLOT_LARGE_RUNS: return pm_run_size(&pm_runs[PM_RUNS_LARGE], block, verdict);
+    case PM_SLOT_RUNS: return pm_run_size(pm_runs_of(PM_RUNS_SMALL, block), block, verdict);
+    case PM_SLOT_LARGE_RUNS:
+        return pm_run_size(pm_runs_of(PM_RUNS_LARGE, block), block, verdict);
     case PM_SLOT_HUGE: usable = pm_huge_size(block, verdict); break;
     default: *verdict = PM_STRAY; break;
     }

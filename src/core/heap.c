@@ -423,8 +423,8 @@ static void init_heap(struct pm_heap *heap) {
     }
     pm_list_init(&heap->rest);
     pm_list_init(&heap->full);
-    for (unsigned kind = 0; kind < PM_RUNS_COUNT; kind++) {
-        pm_list_init(&heap->runs[kind]);
+    for (unsigned shard = 0; shard < PM_RUNS_COUNT; shard++) {
+        pm_list_init(&heap->runs[shard]);
     }
     pm_list_init(&heap->huge);
 }

@@ -39,6 +39,10 @@ struct pm_heap {
     bool ended;                     // idle; of a private heap, destroyed
     bool is_private;                // what follows `user` is of use; never changes
     uint64_t misses;                // written by its thread
+    uint32_t shard;                 // where its thread takes short runs from
+    // While that is the first one, how often lately: took one, had to wait for that, freed one that
+    // it had taken, and one that it hadn't.
+    uint32_t shard_takes, shard_waits, shard_own_frees, shard_other_frees;
     // The words of its thread, NULL while idle or private; written under `lock`.
     struct pm_thread *user;
 
@@ -48,7 +52,7 @@ struct pm_heap {
     struct pm_list full;                // FULL pools, full longest first; under `lock`
     struct pm_pool *told;               // of these, those into which others free; atomic
     size_t pool_bytes;                  // of its pools; written by who uses it
-    struct pm_list runs[PM_RUNS_COUNT]; // its runs; each under the lock of the kind
+    struct pm_list runs[PM_RUNS_COUNT]; // its runs; each under the lock of the shard
     struct pm_list huge;                // its huge blocks; under their lock
     size_t large_blocks, large_bytes;   // of both; atomic
 };

@@ -295,7 +295,7 @@ static struct pm_huge *choose_unmap(uint32_t now, bool all) {
         return NULL;
     }
     struct pm_huge *const oldest = of_link(pm_huge_blocks.cached.prev);
-    const size_t keep = pm_keep_limit(&pm_huge_blocks.keep, pm_huge_blocks.used_bytes, now);
+    const size_t keep = pm_keep_limit(&pm_huge_blocks.keep, pm_huge_blocks.used_bytes, 1, now);
     if (all || pm_huge_blocks.cached_count > PM_HUGE_CACHE_COUNT ||
         pm_huge_blocks.cached_bytes > keep || pm_clock_is_old(oldest->freed_at, now)) {
         remove_cached(oldest);

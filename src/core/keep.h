@@ -49,13 +49,15 @@ struct pm_keep {
 // Bytes without pages that all kinds have taken into use, but for those purged in vain; atomic.
 extern size_t pm_keep_grown;
 
-// Bytes that may stay resident while `in_use` bytes are in use.
-PM_INLINE size_t pm_keep_limit(struct pm_keep *keep, size_t in_use, uint32_t now) {
+// Bytes that may stay resident while `in_use` bytes are in use, for one of the `sharers` of what
+// does not depend on that.
+PM_INLINE size_t pm_keep_limit(struct pm_keep *keep, size_t in_use, uint32_t sharers,
+                               uint32_t now) {
     if (PM_UNLIKELY(pm_limit_is_passed())) {
-        return pm_options.limit_soft / PM_LIMIT_STEP / PM_KEEP_KINDS;
+        return pm_options.limit_soft / PM_LIMIT_STEP / PM_KEEP_KINDS / sharers;
     }
     if (PM_UNLIKELY(pm_options.purge_keep != PM_OPTION_UNSET)) {
-        return pm_options.purge_keep / PM_KEEP_KINDS;
+        return pm_options.purge_keep / PM_KEEP_KINDS / sharers;
     }
     const uint32_t delays = pm_clock_since(keep->at, now) / PM_PURGE_DELAY_MS;
     if (PM_UNLIKELY(delays != 0)) {
@@ -65,10 +67,10 @@ PM_INLINE size_t pm_keep_limit(struct pm_keep *keep, size_t in_use, uint32_t now
         keep->at = now;
     }
     size_t extra = keep->extra;
-    if (PM_UNLIKELY(extra > PM_KEEP_EXTRA)) {
-        extra = pm_min(extra, PM_KEEP_EXTRA + PM_KEEP_TIMES * pm_limit_in_use());
+    if (PM_UNLIKELY(extra > PM_KEEP_EXTRA / sharers)) {
+        extra = pm_min(extra, (PM_KEEP_EXTRA + PM_KEEP_TIMES * pm_limit_in_use()) / sharers);
     }
-    return pm_max(PM_KEEP_BYTES, in_use / PM_KEEP_SHARE) + extra;
+    return pm_max(PM_KEEP_BYTES / sharers, in_use / PM_KEEP_SHARE) + extra;
 }
 
 PM_INLINE void pm_keep_purged(struct pm_keep *keep, size_t bytes) {

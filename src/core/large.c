@@ -13,10 +13,11 @@
 
 void *pm_large_malloc(size_t n, size_t align, bool zero) {
     const size_t room = n + (align > (size_t)1 << PM_RUN_UNIT_BITS ? align : 0);
+    static const enum pm_runs_kind kinds[] = { PM_RUNS_SMALL, PM_RUNS_LARGE };
     void *block = NULL;
-    for (unsigned kind = 0; kind < PM_RUNS_COUNT && block == NULL; kind++) {
-        if (room <= pm_run_max(kind)) {
-            block = pm_run_malloc(&pm_runs[kind], n, align, zero);
+    for (unsigned i = 0; i < sizeof kinds / sizeof *kinds && block == NULL; i++) {
+        if (room <= pm_run_max(kinds[i])) {
+            block = pm_run_malloc(pm_runs_home(kinds[i]), n, align, zero);
         }
     }
     // A limit on the address space may leave room for a block but not for another arena.
@@ -28,12 +29,12 @@ void *pm_large_malloc_growing(size_t size, size_t n) {
         return NULL;
     }
     // Long ones leave the arenas: from then on they move without copying.
-    return n <= pm_run_max(PM_RUNS_SMALL) ? pm_run_malloc_growing(&pm_runs[PM_RUNS_SMALL], n)
+    return n <= pm_run_max(PM_RUNS_SMALL) ? pm_run_malloc_growing(pm_runs_home(PM_RUNS_SMALL), n)
                                           : pm_huge_malloc(n, PM_BLOCK_ALIGN, false);
 }
 
 static bool resize_run(enum pm_runs_kind kind, size_t least, void *block, size_t n) {
-    return n > least && n <= pm_run_max(kind) && pm_run_resize(&pm_runs[kind], block, n);
+    return n > least && n <= pm_run_max(kind) && pm_run_resize(pm_runs_of(kind, block), block, n);
 }
 
 void *pm_block_resize(void *block, size_t size, size_t n) {
@@ -52,8 +53,8 @@ void *pm_block_resize(void *block, size_t size, size_t n) {
 
 enum pm_verdict pm_large_free(void *at) {
     switch (pm_map_kind(at)) {
-    case PM_SLOT_RUNS: return pm_run_free(&pm_runs[PM_RUNS_SMALL], at);
-    case PM_SLOT_LARGE_RUNS: return pm_run_free(&pm_runs[PM_RUNS_LARGE], at);
+    case PM_SLOT_RUNS: return pm_run_free(pm_runs_of(PM_RUNS_SMALL, at), at);
+    case PM_SLOT_LARGE_RUNS: return pm_run_free(pm_runs_of(PM_RUNS_LARGE, at), at);
     case PM_SLOT_HUGE: return pm_huge_free(at);
     default: return PM_STRAY;
     }
@@ -61,16 +62,18 @@ enum pm_verdict pm_large_free(void *at) {
 
 void pm_large_set_owner(void *block, struct pm_heap *owner) {
     switch (pm_map_kind(block)) {
-    case PM_SLOT_RUNS: pm_run_set_owner(&pm_runs[PM_RUNS_SMALL], block, owner); break;
-    case PM_SLOT_LARGE_RUNS: pm_run_set_owner(&pm_runs[PM_RUNS_LARGE], block, owner); break;
+    case PM_SLOT_RUNS: pm_run_set_owner(pm_runs_of(PM_RUNS_SMALL, block), block, owner); break;
+    case PM_SLOT_LARGE_RUNS:
+        pm_run_set_owner(pm_runs_of(PM_RUNS_LARGE, block), block, owner);
+        break;
     default: pm_huge_set_owner(block, owner); break;
     }
 }
 
 struct pm_heap *pm_large_owner(const void *block) {
     switch (pm_map_kind(block)) {
-    case PM_SLOT_RUNS: return pm_run_owner(&pm_runs[PM_RUNS_SMALL], block);
-    case PM_SLOT_LARGE_RUNS: return pm_run_owner(&pm_runs[PM_RUNS_LARGE], block);
+    case PM_SLOT_RUNS: return pm_run_owner(pm_runs_of(PM_RUNS_SMALL, block), block);
+    case PM_SLOT_LARGE_RUNS: return pm_run_owner(pm_runs_of(PM_RUNS_LARGE, block), block);
     case PM_SLOT_HUGE: return pm_huge_owner(block);
     default: return NULL;
     }

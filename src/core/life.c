@@ -89,8 +89,8 @@ static void for_all_lower_locks(void (*act)(struct pm_lock *)) {
     for (unsigned kind = 0; kind < PM_ARENAS_COUNT; kind++) {
         act(&pm_arenas[kind].lock);
     }
-    for (unsigned kind = 0; kind < PM_RUNS_COUNT; kind++) {
-        act(&pm_runs[kind].lock);
+    for (unsigned shard = 0; shard < PM_RUNS_COUNT; shard++) {
+        act(&pm_runs[shard].lock);
     }
     act(&pm_huge_blocks.lock);
     act(&pm_meta.lock);

@@ -123,8 +123,8 @@ size_t pm_limit_in_use(void) {
     for (unsigned kind = 0; kind < PM_ARENAS_COUNT; kind++) {
         bytes += pm_get(&pm_arenas[kind].touched);
     }
-    for (unsigned kind = 0; kind < PM_RUNS_COUNT; kind++) {
-        bytes += pm_get(&pm_runs[kind].used_units) << pm_runs[kind].unit_bits;
+    for (unsigned shard = 0; shard < PM_RUNS_COUNT; shard++) {
+        bytes += pm_get(&pm_runs[shard].used_units) << pm_runs[shard].unit_bits;
     }
     return bytes;
 }
@@ -134,8 +134,8 @@ static size_t free_bytes(void) {
     for (unsigned kind = 0; kind < PM_ARENAS_COUNT; kind++) {
         bytes += pm_get(&pm_arenas[kind].resident_bytes);
     }
-    for (unsigned kind = 0; kind < PM_RUNS_COUNT; kind++) {
-        bytes += pm_get(&pm_runs[kind].resident_units) << pm_runs[kind].unit_bits;
+    for (unsigned shard = 0; shard < PM_RUNS_COUNT; shard++) {
+        bytes += pm_get(&pm_runs[shard].resident_units) << pm_runs[shard].unit_bits;
     }
     return bytes;
 }
@@ -146,8 +146,8 @@ static size_t metadata(void) {
         const size_t headers = PM_ARENA_POOLS(pm_arenas[kind].bits) * sizeof(struct pm_pool);
         bytes += pm_get(&pm_arenas[kind].count) * headers;
     }
-    for (unsigned kind = 0; kind < PM_RUNS_COUNT; kind++) {
-        bytes += pm_get(&pm_runs[kind].count) * sizeof(struct pm_run_arena);
+    for (unsigned shard = 0; shard < PM_RUNS_COUNT; shard++) {
+        bytes += pm_get(&pm_runs[shard].count) * sizeof(struct pm_run_arena);
     }
     return bytes;
 }

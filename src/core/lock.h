@@ -59,7 +59,8 @@ PM_INLINE bool pm_lock_mine(const struct pm_lock *lock) {
     return (__atomic_load_n(&lock->word, __ATOMIC_RELAXED) & ~PM_LOCK_WAITED) == pm_lock_self();
 }
 
-PM_INLINE void pm_lock(struct pm_lock *lock) {
+// Returns whether another thread had it.
+PM_INLINE bool pm_lock_waited(struct pm_lock *lock) {
     if (PM_CHECKS) {
         pm_lock_check_taking(lock);
     }
@@ -67,7 +68,13 @@ PM_INLINE void pm_lock(struct pm_lock *lock) {
     if (PM_UNLIKELY(!__atomic_compare_exchange_n(&lock->word, &word, pm_lock_self(), false,
                                                  __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))) {
         pm_lock_slow(lock);
+        return true;
     }
+    return false;
+}
+
+PM_INLINE void pm_lock(struct pm_lock *lock) {
+    (void)pm_lock_waited(lock);
 }
 
 PM_INLINE void pm_unlock(struct pm_lock *lock) {

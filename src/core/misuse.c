@@ -44,7 +44,7 @@ static size_t describe_pool(char *to, size_t size, const void *at, unsigned bits
 static size_t describe_run(char *to, size_t size, const void *at, enum pm_runs_kind kind) {
     const void *start;
     bool free;
-    const size_t bytes = pm_run_around(&pm_runs[kind], at, &start, &free);
+    const size_t bytes = pm_run_around(pm_runs_of(kind, at), at, &start, &free);
     return pm_format(to, size,
                      free ? "; in a free run of %zu bytes at %p" : "; run of %zu bytes at %p",
                      bytes, start);

@@ -219,9 +219,9 @@ static int walk_pool(struct pm_heap *heap, struct pm_pool *pool, void *arg) {
 static int walk_large(struct pm_heap *heap, const struct walk *walk) {
     size_t size;
     int answer = 0;
-    for (unsigned kind = 0; kind < PM_RUNS_COUNT; kind++) {
-        PM_LIST_EACH(link, &heap->runs[kind]) {
-            void *const run = pm_run_of_link(&pm_runs[kind], link, &size);
+    for (unsigned shard = 0; shard < PM_RUNS_COUNT; shard++) {
+        PM_LIST_EACH(link, &heap->runs[shard]) {
+            void *const run = pm_run_of_link(&pm_runs[shard], link, &size);
             answer = walk->visit(run, size, walk->arg);
             if (answer != 0) {
                 return answer;

@@ -18,7 +18,7 @@
 #include "core/run.h"
 
 #define PM_ROOT_MAGIC   "poolmalloc root"
-#define PM_ROOT_VERSION 6
+#define PM_ROOT_VERSION 7
 
 struct pm_root {
     char magic[16];

@@ -22,28 +22,87 @@
 // Apart, for programs without large blocks: pages that are not touched.
 static struct pm_list fit_lists[PM_RUNS_COUNT][PM_ARENA_UNITS];
 
-struct pm_runs pm_runs[PM_RUNS_COUNT] = {
-    [PM_RUNS_SMALL] =
-        {
-            .lock = PM_LOCK_INIT(PM_RANK_RUNS),
-            .unit_bits = PM_RUN_UNIT_BITS,
-            .slot_kind = PM_SLOT_RUNS,
-            .fit = fit_lists[PM_RUNS_SMALL],
-        },
-    [PM_RUNS_LARGE] =
-        {
-            .lock = PM_LOCK_INIT(PM_RANK_RUNS),
-            .unit_bits = PM_LARGE_RUN_UNIT_BITS,
-            .slot_kind = PM_SLOT_LARGE_RUNS,
-            .fit = fit_lists[PM_RUNS_LARGE],
-        },
-};
+struct pm_runs pm_runs[PM_RUNS_COUNT];
+
+// Shards of short runs that threads take from; they are never fewer.
+static uint32_t shards = 1;
 
 void pm_runs_start(void) {
-    for (unsigned kind = 0; kind < PM_RUNS_COUNT; kind++) {
-        pm_list_init(&pm_runs[kind].every);
-        pm_list_init(&pm_runs[kind].age);
-        pm_list_init(&pm_runs[kind].sparse);
+    for (unsigned shard = 0; shard < PM_RUNS_COUNT; shard++) {
+        struct pm_runs *const runs = &pm_runs[shard];
+        const bool is_short = shard < PM_RUNS_LARGE;
+        runs->lock = (struct pm_lock)PM_LOCK_INIT(PM_RANK_RUNS);
+        runs->unit_bits = is_short ? PM_RUN_UNIT_BITS : PM_LARGE_RUN_UNIT_BITS;
+        runs->slot_kind = is_short ? PM_SLOT_RUNS : PM_SLOT_LARGE_RUNS;
+        runs->fit = fit_lists[shard];
+        pm_list_init(&runs->every);
+        pm_list_init(&runs->age);
+        pm_list_init(&runs->sparse);
+    }
+}
+
+static bool is_short(const struct pm_runs *runs) {
+    return runs->slot_kind == PM_SLOT_RUNS;
+}
+
+// How many shards share what is allowed for the kind.
+static uint32_t sharers(const struct pm_runs *runs) {
+    return is_short(runs) ? pm_get(&shards) : 1;
+}
+
+// The heap of the thread; NULL without one.
+static struct pm_heap *own_heap(void) {
+    return pm_thread.heap == PM_HEAP_ENDED ? NULL : pm_thread.heap;
+}
+
+struct pm_runs *pm_runs_home(enum pm_runs_kind kind) {
+    const struct pm_heap *const heap = own_heap();
+    return &pm_runs[kind == PM_RUNS_SMALL && heap != NULL ? heap->shard : kind];
+}
+
+// One that no thread has had yet, while there are such; then any.
+static uint32_t another_shard(void) {
+    uint32_t count = pm_get(&shards);
+    while (count < PM_RUN_SHARDS) {
+        if (__atomic_compare_exchange_n(&shards, &count, count + 1, false, __ATOMIC_RELAXED,
+                                        __ATOMIC_RELAXED)) {
+            return count;
+        }
+    }
+    return (uint32_t)(pm_cpu_ticks() >> 4) % PM_RUN_SHARDS;
+}
+
+// What a run in use remembers of a heap.
+static uint32_t name_of(const struct pm_heap *heap) {
+    return (uint32_t)((uintptr_t)heap >> 4);
+}
+
+// Takes the lock to take a run. A thread that has often had to wait for that of the first shard
+// moves to another one; but only if it frees what it takes, since it meets threads that do that in
+// any shard.
+static void lock_shard(struct pm_runs *runs) {
+    struct pm_heap *const heap = own_heap();
+    const bool waited = pm_lock_waited(&runs->lock);
+    if (heap == NULL || heap->shard != 0 || runs != pm_runs) {
+        return;
+    }
+    heap->shard_waits += waited;
+    if (PM_UNLIKELY(++heap->shard_takes == PM_SHARD_LOOK)) {
+        if (heap->shard_waits >= PM_SHARD_WAITS && heap->shard_own_frees >= PM_SHARD_OWN &&
+            heap->shard_other_frees <= PM_SHARD_OTHERS) {
+            heap->shard = another_shard();
+        }
+        heap->shard_takes = heap->shard_waits = 0;
+        heap->shard_own_frees = heap->shard_other_frees = 0;
+    }
+}
+
+static void count_free(const struct pm_run *run) {
+    struct pm_heap *const heap = own_heap();
+    if (heap != NULL && heap->shard == 0) {
+        const bool own = pm_get(&run->taker) == name_of(heap);
+        heap->shard_own_frees += own;
+        heap->shard_other_frees += !own;
     }
 }
 
@@ -52,6 +111,7 @@ static size_t units_for(const struct pm_runs *runs, size_t n) {
 }
 
 static void add_arena(struct pm_runs *runs, struct pm_run_arena *arena, bool asks) {
+    arena->shard = (uint32_t)(runs - pm_runs);
     pm_map_mark(arena, pm_run_arena_bytes(runs), runs->slot_kind, runs->slot_kind);
     // All units are INNER, unit 0 for good: it is never joined and never found.
     arena->thp.asks = asks;
@@ -70,6 +130,7 @@ static void *use_run(struct pm_runs *runs, struct pm_run *run, size_t count, siz
     struct pm_run_arena *const arena = pm_run_arena_of(runs, run);
     const size_t unit = pm_units_cut(runs, run, count, align, found);
     pm_set(&arena->run[unit].units, (uint32_t)count);
+    pm_set(&arena->run[unit].taker, name_of(own_heap()));
     pm_unit_set_state(arena, unit, PM_UNIT_USED);
     return pm_run_address(runs, arena, unit);
 }
@@ -78,7 +139,7 @@ static void *use_run(struct pm_runs *runs, struct pm_run *run, size_t count, siz
 static void *take_run(struct pm_runs *runs, size_t count, size_t room, size_t align,
                       struct pm_dirt *found) {
     void *at = NULL;
-    pm_lock(&runs->lock);
+    lock_shard(runs);
     struct pm_run *const run = pm_units_fit(runs, room);
     if (run != NULL) {
         at = use_run(runs, run, count, align, found);
@@ -90,8 +151,8 @@ static void *take_run(struct pm_runs *runs, size_t count, size_t room, size_t al
 // In runs of both kinds.
 static size_t bytes_in_use(void) {
     size_t bytes = 0;
-    for (unsigned kind = 0; kind < PM_RUNS_COUNT; kind++) {
-        bytes += pm_get(&pm_runs[kind].used_units) << pm_runs[kind].unit_bits;
+    for (unsigned shard = 0; shard < PM_RUNS_COUNT; shard++) {
+        bytes += pm_get(&pm_runs[shard].used_units) << pm_runs[shard].unit_bits;
     }
     return bytes;
 }
@@ -129,7 +190,7 @@ static bool wants_huge_pages(struct pm_runs *runs) {
 // Returns whether the arena asks for huge pages.
 static bool advise(struct pm_runs *runs, struct pm_run_arena *arena) {
     const bool asks = wants_huge_pages(runs);
-    if (asks || runs->slot_kind == PM_SLOT_RUNS) {
+    if (asks || is_short(runs)) {
         pm_os_advise_huge_pages(arena, pm_run_arena_bytes(runs), asks);
     } else {
         pm_thp_advise_large(arena, pm_run_arena_bytes(runs));
@@ -155,14 +216,39 @@ static bool grow(struct pm_runs *runs, size_t room) {
     return grown || arena != NULL;
 }
 
+// The same, out of the other shards.
+static void *take_elsewhere(const struct pm_runs *runs, size_t count, size_t room, size_t align,
+                            struct pm_dirt *found) {
+    void *at = NULL;
+    for (unsigned shard = 0; is_short(runs) && at == NULL && shard < PM_RUN_SHARDS; shard++) {
+        if (&pm_runs[shard] != runs && pm_get(&pm_runs[shard].count) != 0) {
+            at = take_run(&pm_runs[shard], count, room, align, found);
+        }
+    }
+    return at;
+}
+
+// Has the shard as many arenas as the others on average? Only then it takes what these have free
+// before it makes another one: threads that have moved apart would meet there.
+static bool has_its_share(const struct pm_runs *runs) {
+    size_t all = 0;
+    for (unsigned shard = 0; shard < PM_RUN_SHARDS; shard++) {
+        all += pm_get(&pm_runs[shard].count);
+    }
+    return pm_get(&runs->count) * sharers(runs) >= all;
+}
+
 // The same, out of a new arena if need be.
 static void *take_or_grow(struct pm_runs *runs, size_t count, size_t align, struct pm_dirt *found) {
     const size_t room = count + (align >> runs->unit_bits) - 1;
-    void *at;
-    do {
+    void *at = take_run(runs, count, room, align, found);
+    if (at == NULL && has_its_share(runs)) {
+        at = take_elsewhere(runs, count, room, align, found);
+    }
+    while (at == NULL && grow(runs, room)) {
         at = take_run(runs, count, room, align, found);
-    } while (at == NULL && grow(runs, room));
-    return at;
+    }
+    return at != NULL ? at : take_elsewhere(runs, count, room, align, found);
 }
 
 // Makes the units of a new run read as zero that were found dirty. The others stay as they are:
@@ -179,8 +265,8 @@ static void clear(const struct pm_runs *runs, char *at, size_t n, const struct p
 }
 
 static struct pm_surplus surplus_now(struct pm_runs *runs, uint32_t now) {
-    const size_t keep =
-        pm_keep_limit(&runs->keep, runs->used_units << runs->unit_bits, now) >> runs->unit_bits;
+    const size_t used = runs->used_units << runs->unit_bits;
+    const size_t keep = pm_keep_limit(&runs->keep, used, sharers(runs), now) >> runs->unit_bits;
     return (struct pm_surplus){ .keep = keep, .spare = 1, .now = now };
 }
 
@@ -347,22 +433,39 @@ static size_t purge(struct pm_runs *runs, struct pm_surplus surplus) {
     return bytes;
 }
 
-// The word of a place: the run's address, and how many units it has.
-#define LATEST_UNITS (((uintptr_t)1 << PM_RUN_UNIT_BITS) - 1)
+// The word of a place: the run's address, and in the bits that are zero there its shard, since its
+// arena may be gone when another thread reads the word, and its units.
+#define WAITING_UNIT_BITS 8
 
-_Static_assert(PM_RUN_UNITS_MAX <= LATEST_UNITS, "an address leaves room for the length");
+_Static_assert(PM_RUN_UNITS_MAX < 1 << WAITING_UNIT_BITS &&
+                   PM_RUN_SHARDS <= 1 << (PM_RUN_UNIT_BITS - WAITING_UNIT_BITS),
+               "they fit");
 
-static struct pm_runs *const waiting_runs = &pm_runs[PM_RUNS_SMALL];
+static uintptr_t waiting_word(const struct pm_runs *runs, const void *at, size_t units) {
+    return (uintptr_t)at | (uintptr_t)(runs - pm_runs) << WAITING_UNIT_BITS | units;
+}
+
+static void *waiting_run(uintptr_t word) {
+    return (void *)pm_round_down(word, (uintptr_t)1 << PM_RUN_UNIT_BITS);
+}
+
+static size_t waiting_shard(uintptr_t word) {
+    return word % ((uintptr_t)1 << PM_RUN_UNIT_BITS) >> WAITING_UNIT_BITS;
+}
+
+static size_t waiting_units(uintptr_t word) {
+    return word % ((uintptr_t)1 << WAITING_UNIT_BITS);
+}
 
 // The place of the thread's heap; NULL without one.
 static uintptr_t *own_place(void) {
-    struct pm_heap *const heap = pm_thread.heap;
-    return heap == NULL || heap == PM_HEAP_ENDED ? NULL : &heap->latest;
+    struct pm_heap *const heap = own_heap();
+    return heap == NULL ? NULL : &heap->latest;
 }
 
-// Takes what waits; 0 when another thread was first, or nothing does. Who has the word has the run.
-static uintptr_t empty(uintptr_t *place) {
-    return __atomic_exchange_n(place, 0, __ATOMIC_ACQUIRE);
+// Takes what waits; false when another thread was first. Who has the word has the run.
+static bool empty_of(uintptr_t *place, uintptr_t word) {
+    return __atomic_compare_exchange_n(place, &word, 0, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
 }
 
 // USED -> LATEST, by who frees it. False when another thread was first, or it is no run in use.
@@ -403,16 +506,17 @@ static void unlock_and_purge(struct pm_runs *runs, uint32_t now) {
 
 // A fork finds the run in its place, or on the lists: it is taken under the lock.
 static void empty_place(uintptr_t *place) {
-    if (place == NULL || pm_get(place) == 0) {
+    const uintptr_t word = place == NULL ? 0 : pm_get(place);
+    if (word == 0) {
         return;
     }
+    struct pm_runs *const runs = &pm_runs[waiting_shard(word)];
     const uint32_t now = pm_clock();
-    pm_lock(&waiting_runs->lock);
-    const uintptr_t word = empty(place);
-    if (word != 0) {
-        give_back(waiting_runs, (void *)(word & ~LATEST_UNITS), now);
+    pm_lock(&runs->lock);
+    if (empty_of(place, word)) {
+        give_back(runs, waiting_run(word), now);
     }
-    unlock_and_purge(waiting_runs, now);
+    unlock_and_purge(runs, now);
 }
 
 void pm_run_empty_place(struct pm_heap *heap) {
@@ -425,28 +529,31 @@ void pm_run_empty_own_place(void) {
 
 // LATEST -> USED, when the thread's is of the length; if not, it goes back, since others may be cut
 // out of it.
-static void *take_latest(struct pm_runs *runs, size_t count, size_t align) {
-    uintptr_t *const place = own_place();
-    const uintptr_t word = place != NULL ? pm_get(place) : 0, at = word & ~LATEST_UNITS;
-    if (runs != waiting_runs || (word & LATEST_UNITS) != count || at % align != 0) {
+static void *take_latest(const struct pm_runs *runs, size_t count, size_t align) {
+    uintptr_t *const place = is_short(runs) ? own_place() : NULL;
+    const uintptr_t word = place != NULL ? pm_get(place) : 0;
+    void *const at = waiting_run(word);
+    if (waiting_units(word) != count || (uintptr_t)at % align != 0) {
         empty_place(place);
         return NULL;
     }
-    if (empty(place) == 0) {
+    if (!empty_of(place, word)) {
         return NULL;
     }
-    pm_unit_set_state(pm_run_arena_of(runs, (void *)at), pm_run_unit_of(runs, (void *)at),
-                      PM_UNIT_USED);
-    return (void *)at;
+    struct pm_run_arena *const arena = pm_run_arena_of(runs, at);
+    const size_t unit = pm_run_unit_of(runs, at);
+    pm_set(&arena->run[unit].taker, name_of(own_heap()));
+    pm_unit_set_state(arena, unit, PM_UNIT_USED);
+    return at;
 }
 
 // Would it wait, if it is a run in use? So long that all threads together keep what the free runs
-// may.
+// may: so many of them share the shard.
 static bool may_wait(const struct pm_runs *runs, const void *at) {
     const struct pm_run *const run = &pm_run_arena_of(runs, at)->run[pm_run_unit_of(runs, at)];
     const size_t bytes = (size_t)pm_get(&run->units) << runs->unit_bits;
-    const size_t used = pm_get(&runs->used_units) << runs->unit_bits;
-    return runs == waiting_runs && (uintptr_t)at % ((size_t)1 << runs->unit_bits) == 0 &&
+    const size_t used = (pm_get(&runs->used_units) << runs->unit_bits) * sharers(runs);
+    return is_short(runs) && (uintptr_t)at % ((size_t)1 << runs->unit_bits) == 0 &&
            pm_get(&run->owner) == NULL &&
            bytes * pm_get(&pm_arena_users) <= pm_max(PM_KEEP_BYTES, used / PM_KEEP_SHARE) &&
            pm_options.purge_keep == PM_OPTION_UNSET && pm_options.purge_delay != 0 &&
@@ -489,15 +596,17 @@ static void age(struct pm_runs *runs, uint32_t now) {
 }
 
 void pm_runs_age(uint32_t now) {
-    for (unsigned kind = 0; kind < PM_RUNS_COUNT; kind++) {
-        age(&pm_runs[kind], now);
+    for (unsigned shard = 0; shard < PM_RUNS_COUNT; shard++) {
+        if (pm_get(&pm_runs[shard].count) != 0) {
+            age(&pm_runs[shard], now);
+        }
     }
 }
 
 size_t pm_runs_trim(void) {
     size_t bytes = 0;
-    for (unsigned kind = 0; kind < PM_RUNS_COUNT; kind++) {
-        bytes += purge(&pm_runs[kind], (struct pm_surplus){ .now = pm_clock(), .all = true });
+    for (unsigned shard = 0; shard < PM_RUNS_COUNT; shard++) {
+        bytes += purge(&pm_runs[shard], (struct pm_surplus){ .now = pm_clock(), .all = true });
     }
     return bytes;
 }
@@ -547,8 +656,10 @@ enum pm_verdict pm_run_free(struct pm_runs *runs, void *at) {
     struct pm_run_arena *const arena = pm_run_arena_of(runs, at);
     const size_t unit = pm_run_unit_of(runs, at);
     uintptr_t *const place = may_wait(runs, at) ? own_place() : NULL;
-    const uintptr_t word = (uintptr_t)at | arena->run[unit].units;
-    if (place != NULL && pm_get(place) == 0 && claim(arena, unit)) {
+    const uintptr_t word = waiting_word(runs, at, arena->run[unit].units);
+    const uintptr_t before = place != NULL ? pm_get(place) : 0;
+    count_free(&arena->run[unit]);
+    if (place != NULL && before == 0 && claim(arena, unit)) {
         __atomic_store_n(place, word, __ATOMIC_RELEASE);
         return PM_DONE;
     }
@@ -559,13 +670,13 @@ enum pm_verdict pm_run_free(struct pm_runs *runs, void *at) {
         verdict = PM_DOUBLE_FREE; // by two threads at once
     }
     if (verdict == PM_DONE) {
-        const uintptr_t before = place != NULL ? empty(place) : (uintptr_t)at;
-        if (place != NULL) {
+        // It takes the place of one of the same shard, whose lock this is.
+        void *out = at;
+        if (before != 0 && runs == &pm_runs[waiting_shard(before)] && empty_of(place, before)) {
             __atomic_store_n(place, word, __ATOMIC_RELEASE);
+            out = waiting_run(before);
         }
-        if (before != 0) {
-            give_back(runs, (void *)(before & ~LATEST_UNITS), now);
-        }
+        give_back(runs, out, now);
     }
     unlock_and_purge(runs, now);
     return verdict;

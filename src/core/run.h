@@ -6,8 +6,11 @@
 // There are two kinds of run arena: of a slot, for runs of up to about 2 MiB, and of 32 slots with
 // units 32 times as large, for runs of up to about 64 MiB. The first unit of an arena holds its
 // header; the others are cut into runs, each in use or free, and no two free ones are neighbours.
-// All of a kind is under one lock, but for the places of threads (pm_run_empty_place); a run is
-// found by best fit in constant time, since there are few lengths.
+// A run is found by best fit in constant time, since there are few lengths.
+//
+// The arenas for short runs are in shards, each under one lock, but for the places of threads
+// (pm_run_empty_place). All threads start in the first shard; one that often has to wait for its
+// lock moves to another. A run goes back to the shard that it is of.
 
 #ifndef PM_CORE_RUN_H
 #define PM_CORE_RUN_H
@@ -47,7 +50,10 @@ struct pm_run {
         struct pm_heap *owner; // USED, LATEST: the private heap; else NULL
     };
     uint32_t units;     // its length; also kept at the last unit of a free run
-    uint32_t resident;  // FREE: how many of its units may be resident
+    union {
+        uint32_t resident; // FREE: how many of its units may be resident
+        uint32_t taker;    // USED, LATEST: whose thread took it (name_of in run.c)
+    };
     uint32_t purgeable; // of these, those in whole huge pages where its arena asks for them
     uint32_t freed_at;  // FREE: milliseconds
 };
@@ -55,6 +61,7 @@ struct pm_run {
 struct pm_run_arena {
     struct pm_list every;
     uint64_t dirty[PM_DIRTY_WORDS]; // units that may be resident and not zero
+    uint32_t shard;                 // never changes
     uint8_t state[PM_ARENA_UNITS];  // enum pm_unit_state
     struct pm_thp_arena thp;
     struct pm_run run[PM_ARENA_UNITS];
@@ -62,10 +69,10 @@ struct pm_run_arena {
 
 _Static_assert(sizeof(struct pm_run_arena) <= (size_t)1 << PM_RUN_UNIT_BITS, "it fits unit 0");
 
-// The run arenas of one kind; `unit_bits`, `slot_kind` and `fit` never change, the rest is under
+// The run arenas of one shard; `unit_bits`, `slot_kind` and `fit` never change, the rest is under
 // `lock`.
 struct pm_runs {
-    struct pm_lock lock;
+    _Alignas(PM_CACHE_LINE) struct pm_lock lock;
     uint32_t unit_bits;
     uint32_t slot_kind; // enum pm_slot_kind
     struct pm_list every;
@@ -79,11 +86,22 @@ struct pm_runs {
     struct pm_thp_sample sample;
 };
 
-enum pm_runs_kind { PM_RUNS_SMALL, PM_RUNS_LARGE, PM_RUNS_COUNT };
+// The first shard of each kind; long runs have one only.
+enum pm_runs_kind { PM_RUNS_SMALL, PM_RUNS_LARGE = PM_RUN_SHARDS, PM_RUNS_COUNT };
 
 extern struct pm_runs pm_runs[PM_RUNS_COUNT];
 
 void pm_runs_start(void);
+
+// The shard of a kind that the thread takes runs from.
+struct pm_runs *pm_runs_home(enum pm_runs_kind kind);
+
+// The shard that the run arena around an address is of, in a slot of the kind.
+PM_INLINE struct pm_runs *pm_runs_of(enum pm_runs_kind kind, const void *at) {
+    const uintptr_t bytes = PM_ARENA_UNITS << PM_RUN_UNIT_BITS;
+    const struct pm_run_arena *const arena = (const void *)((uintptr_t)at & ~(bytes - 1));
+    return &pm_runs[kind == PM_RUNS_SMALL ? arena->shard % PM_RUN_SHARDS : PM_RUNS_LARGE];
+}
 
 // Bytes of the longest run of a kind.
 PM_INLINE size_t pm_run_max(enum pm_runs_kind kind) {
@@ -92,7 +110,7 @@ PM_INLINE size_t pm_run_max(enum pm_runs_kind kind) {
 
 // A run of n bytes or more (1 to pm_run_max) at a multiple of align (a power of two; n + align is
 // at most pm_run_max where it is larger than a unit), or NULL. With `zero` the n bytes read as
-// zero.
+// zero. Of this shard, or of another of the kind where an arena would have to be made.
 void *pm_run_malloc(struct pm_runs *runs, size_t n, size_t align, bool zero);
 
 // The same for a run that will grow: at the head of a free run twice as long, where there is one.

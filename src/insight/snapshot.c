@@ -221,10 +221,10 @@ bool pm_snapshot_read(struct pm_snapshot *snapshot, const struct pm_reader *read
             snapshot->mapped += chunk.size;
         }
     }
-    for (unsigned kind = 0; kind < PM_RUNS_COUNT; kind++) {
-        if (!get(&walk, &root->runs[kind].unit_bits, &walk.unit_bits, sizeof walk.unit_bits) ||
+    for (unsigned shard = 0; shard < PM_RUNS_COUNT; shard++) {
+        if (!get(&walk, &root->runs[shard].unit_bits, &walk.unit_bits, sizeof walk.unit_bits) ||
             walk.unit_bits > PM_SLOT_BITS ||
-            !each(&walk, &root->runs[kind].every, offsetof(struct pm_run_arena, every),
+            !each(&walk, &root->runs[shard].every, offsetof(struct pm_run_arena, every),
                   visit_run_arena)) {
             return false;
         }
@@ -252,23 +252,22 @@ static bool read_own(void *context, uintptr_t at, void *to, size_t size) {
     return true;
 }
 
-bool pm_snapshot_own(struct pm_snapshot *snapshot) {
-    struct pm_lock *const locks[] = {
-        &pm_heaps.lock,
-        &pm_arenas[PM_ARENAS_SMALL].lock,
-        &pm_arenas[PM_ARENAS_MEDIUM].lock,
-        &pm_runs[PM_RUNS_SMALL].lock,
-        &pm_runs[PM_RUNS_LARGE].lock,
-        &pm_huge_blocks.lock,
-    };
-    enum { LOCK_COUNT = sizeof locks / sizeof locks[0] };
-    for (unsigned i = 0; i < LOCK_COUNT; i++) {
-        pm_lock(locks[i]);
+// Of all that is walked.
+static void each_lock(void (*act)(struct pm_lock *)) {
+    act(&pm_heaps.lock);
+    for (unsigned kind = 0; kind < PM_ARENAS_COUNT; kind++) {
+        act(&pm_arenas[kind].lock);
     }
+    for (unsigned shard = 0; shard < PM_RUNS_COUNT; shard++) {
+        act(&pm_runs[shard].lock);
+    }
+    act(&pm_huge_blocks.lock);
+}
+
+bool pm_snapshot_own(struct pm_snapshot *snapshot) {
+    each_lock(pm_lock);
     const struct pm_reader reader = { .read = read_own };
     const bool done = pm_snapshot_read(snapshot, &reader, (uintptr_t)&pm_own_root);
-    for (unsigned i = LOCK_COUNT; i > 0; i--) {
-        pm_unlock(locks[i - 1]);
-    }
+    each_lock(pm_unlock);
     return done;
 }

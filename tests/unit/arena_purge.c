@@ -28,7 +28,7 @@ TEST(free_memory_beyond_the_bound_goes_back_the_oldest_first) {
     for (unsigned i = 0; i < MANY; i++) {
         pools_give(pools[i]);
         const size_t in_use = SMALL_ARENAS->taken << PM_SMALL_POOL_BITS;
-        CHECK(SMALL_ARENAS->resident_bytes <= pm_keep_limit(&SMALL_ARENAS->keep, in_use, NOW));
+        CHECK(SMALL_ARENAS->resident_bytes <= pm_keep_limit(&SMALL_ARENAS->keep, in_use, 1, NOW));
         AUDIT();
         // Arenas go as a whole: nothing of them can be read.
         while (oldest < i && (pm_map_kind(pools[oldest]) == PM_SLOT_TOMBSTONE ||

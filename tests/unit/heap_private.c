@@ -411,13 +411,20 @@ static void fill(struct pm_heap *heap) {
     CHECK(pm_heap_malloc(heap, 64 * MIB) != NULL);
 }
 
+static size_t runs_in_use(void) {
+    size_t units = 0;
+    for (unsigned shard = 0; shard < PM_RUNS_COUNT; shard++) {
+        units += pm_runs[shard].used_units;
+    }
+    return units;
+}
+
 TEST(destroy_gives_all_back) {
     unit_take(100);
     pm_malloc_trim(0);
     const size_t small = pm_arenas[PM_ARENAS_SMALL].taken,
                  medium = pm_arenas[PM_ARENAS_MEDIUM].taken;
-    const size_t runs = pm_runs[0].used_units + pm_runs[1].used_units,
-                 huge = pm_huge_blocks.used_count;
+    const size_t runs = runs_in_use(), huge = pm_huge_blocks.used_count;
     const size_t in_use = pm_limit_in_use();
     struct pm_heap *const heap = begin();
     fill(heap);
@@ -425,7 +432,7 @@ TEST(destroy_gives_all_back) {
     AUDIT();
     pm_heap_destroy(heap);
     CHECK(pm_arenas[PM_ARENAS_SMALL].taken == small && pm_arenas[PM_ARENAS_MEDIUM].taken == medium);
-    CHECK(pm_runs[0].used_units + pm_runs[1].used_units == runs);
+    CHECK(runs_in_use() == runs);
     CHECK(pm_huge_blocks.used_count == huge && pm_limit_in_use() == in_use);
     AUDIT();
     pm_heap_destroy(NULL);

@@ -107,7 +107,7 @@ TEST(the_cache_is_bounded_in_bytes) {
     }
     for (unsigned i = 0; i < COUNT; i++) {
         give(blocks[i]);
-        const size_t most = pm_keep_limit(&pm_huge_blocks.keep, pm_huge_blocks.used_bytes, NOW);
+        const size_t most = pm_keep_limit(&pm_huge_blocks.keep, pm_huge_blocks.used_bytes, 1, NOW);
         CHECK(pm_huge_blocks.cached_bytes <= most, "%zu", pm_huge_blocks.cached_bytes);
         AUDIT();
     }

@@ -47,7 +47,7 @@ TEST(free_runs_beyond_the_bound_go_back) {
     for (unsigned i = 0; i < MANY; i++) {
         give_many(i, i + 1, 1);
         const size_t in_use = runs->used_units * unit;
-        CHECK(runs->resident_units * unit <= pm_keep_limit(&runs->keep, in_use, NOW) ||
+        CHECK(runs->resident_units * unit <= pm_keep_limit(&runs->keep, in_use, 1, NOW) ||
                   runs->resident_units == UNITS,
               "%zu units after %u", runs->resident_units, i);
         AUDIT();
@@ -239,10 +239,7 @@ TEST(what_waits_goes_back_by_trim_of_any_thread_by_age_and_at_the_end) {
 
 // The requests that no run of this length can serve.
 static void ask_aligned(void) {
-    CHECK(pm_aligned_alloc((size_t)1 << 21, 50 * unit) != NULL);
-}
-static void ask_large(void) {
-    CHECK(pm_malloc(pm_run_max(PM_RUNS_SMALL) + 1) != NULL);
+    CHECK(pm_aligned_alloc((size_t)1 << 20, 50 * unit) != NULL);
 }
 static void grow(void) {
     CHECK(pm_run_malloc_growing(runs, 50 * unit) != NULL);
@@ -253,8 +250,8 @@ static void trim_private(void) {
     pm_heap_destroy(heap);
 }
 
-TEST(what_waits_goes_back_before_requests_of_other_kinds) {
-    static void (*const ways[])(void) = { ask_aligned, ask_large, grow, trim_private };
+TEST(what_waits_goes_back_before_requests_that_it_can_not_serve) {
+    static void (*const ways[])(void) = { ask_aligned, grow, trim_private };
     pm_free(pm_malloc(1));
     take_waiting(1); // so that the run is not at the head of a slot
     for (unsigned way = 0; way < sizeof ways / sizeof *ways; way++) {
@@ -263,6 +260,14 @@ TEST(what_waits_goes_back_before_requests_of_other_kinds) {
         CHECK(waits(NULL), "way %u", way);
         AUDIT();
     }
+}
+
+TEST(what_waits_stays_when_a_long_run_is_asked_for) {
+    pm_free(pm_malloc(1));
+    char *const at = take_waiting(50);
+    pm_free(at);
+    CHECK(pm_malloc(pm_run_max(PM_RUNS_SMALL) + 1) != NULL && waits(at));
+    AUDIT();
 }
 
 TEST(runs_of_private_heaps_do_not_wait) {
