@@ -32,6 +32,7 @@ GRAPHS = {
 SWEEP_LINES = {
     "pair": "pairs, each thread its own blocks",
     "replace": "random replacement, each thread its own",
+    "large": "random replacement of 140 KB to 1 MB",
     "remote": "many-to-many remote frees",
     "server": "threads that come and go",
 }
@@ -122,6 +123,11 @@ def sweeps():
         workload("%s-sweep-%dt" % (mode, count), mode, SWEEP, ("threads", mode, count),
                  operations=2000000 * count, threads=count, live=10000 * count, size=16, max=512)
         for mode in ("replace", "remote", "server") for count in counts
+    ] + [
+        workload("large-sweep-%dt" % count, "replace", SWEEP, ("threads", "large", count),
+                 operations=200000 * count, threads=count, live=50 * count, size=140000,
+                 max=1000000, touch="none")
+        for count in counts
     ]
     return live + sizes + many
 
