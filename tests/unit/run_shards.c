@@ -64,27 +64,45 @@ TEST(threads_that_do_not_wait_share_one) {
     AUDIT();
 }
 
-static bool stop;
+static pthread_barrier_t held, done;
 
-// Has the lock nearly always.
-static void *hold_the_lock(void *lock) {
-    while (!pm_get(&stop)) {
-        pm_lock(lock);
-        sched_yield();
-        pm_unlock(lock);
+// Has the lock whenever the other thread wants it, and gives it back when that waits.
+static void *hold_the_lock(void *unused) {
+    for (unsigned i = 0; i < PM_SHARD_WAITS; i++) {
+        pm_lock(&pm_runs[0].lock);
+        pthread_barrier_wait(&held);
+        while ((pm_get(&pm_runs[0].lock.word) & PM_LOCK_WAITED) == 0) {
+            sched_yield();
+        }
+        pm_unlock(&pm_runs[0].lock);
+        pthread_barrier_wait(&done);
     }
-    return NULL;
+    return unused;
+}
+
+static void take_and_give(void) {
+    pm_free(take(10));
+    pm_run_empty_own_place();
 }
 
 TEST(a_thread_that_often_waits_moves_to_a_shard_of_its_own) {
     pthread_t holder;
+    pthread_barrier_init(&held, NULL, 2);
+    pthread_barrier_init(&done, NULL, 2);
     pm_free(pm_malloc(1));
-    CHECK(pthread_create(&holder, NULL, hold_the_lock, &pm_runs[0].lock) == 0);
-    for (unsigned i = 0; home() == 0; i++) {
-        pm_free(take(10 + i % 2));
+    take_and_give(); // makes the arena
+    pm_thread.heap->shard_takes = 0;
+    for (unsigned i = 0; i < PM_SHARD_LOOK - PM_SHARD_WAITS; i++) {
+        take_and_give();
     }
-    CHECK(pm_thread.heap->shard_takes == 0, "it has looked just now");
-    pm_set(&stop, true);
+    CHECK(home() == 0);
+    CHECK(pthread_create(&holder, NULL, hold_the_lock, NULL) == 0);
+    for (unsigned i = 0; i < PM_SHARD_WAITS; i++) {
+        CHECK(home() == 0, "%u", i);
+        pthread_barrier_wait(&held);
+        take_and_give();
+        pthread_barrier_wait(&done);
+    }
     pthread_join(holder, NULL);
     CHECK(home() == 1 && shard_of(take(20)) == 1);
     AUDIT();
