@@ -372,7 +372,10 @@ size_t pm_audit(void) {
     pm_lock(&pm_huge_blocks.lock);
     PM_LIST_EACH(heap, &pm_heaps.every) {
         audit_bins(&audit, PM_LIST_ENTRY(heap, struct pm_heap, every));
-        places += pm_get(&PM_LIST_ENTRY(heap, struct pm_heap, every)->latest) != 0;
+        const uintptr_t word = pm_get(&PM_LIST_ENTRY(heap, struct pm_heap, every)->latest);
+        check(&audit, word == 0 || pm_run_is_waiting(word), "a place tells of a run that waits",
+              PM_LIST_ENTRY(heap, struct pm_heap, every));
+        places += word != 0;
     }
     PM_LIST_EACH(heap, &pm_heaps.private_heaps) {
         audit_bins(&audit, PM_LIST_ENTRY(heap, struct pm_heap, every));

@@ -130,9 +130,9 @@
 // Where no free pool was the class's own, it takes the least touched one of so many.
 #define PM_FIT_LOOK 8
 
-// The clock is a system call, so the OS is asked for it once in about a millisecond, as the
-// processor's counter tells. That costs some nanoseconds as well: a thread looks once in this many
-// misses of malloc, and frees of a pool's last block or of a large one.
+// The clock is a system call, so the OS is asked for it a few times in a millisecond at most, as
+// the processor's counter tells. That costs some nanoseconds as well: a thread looks once in this
+// many misses of malloc, and frees of a pool's last block or of a large one.
 #define PM_CLOCK_EVERY 4
 
 // How much older one thread's look at it may be than another's.
@@ -149,7 +149,6 @@
 #define PM_EMERGENCY_BYTES ((size_t)64 << 10)
 
 #define PM_LOCK_SPINS 100
-#define PM_CACHE_LINE 64 // bytes that processors pass to each other, mostly
 
 // Short runs are in so many shards at most. A thread moves to another one where it has had to wait
 // for the lock at so many of so many takes, has freed so many of its own meanwhile, and no more

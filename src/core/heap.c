@@ -476,6 +476,7 @@ static struct pm_heap *idle_heap(void) {
     struct pm_heap *const heap = PM_LIST_ENTRY(pm_heaps.idle.next, struct pm_heap, idle);
     pm_list_remove(&heap->idle);
     heap->ended = false;
+    heap->home = (struct pm_run_home){ .shard = heap->home.shard };
     return heap;
 }
 

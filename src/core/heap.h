@@ -39,10 +39,7 @@ struct pm_heap {
     bool ended;                     // idle; of a private heap, destroyed
     bool is_private;                // what follows `user` is of use; never changes
     uint64_t misses;                // written by its thread
-    uint32_t shard;                 // where its thread takes short runs from
-    // While that is the first one, how often lately: took one, had to wait for that, freed one that
-    // it had taken, and one that it hadn't.
-    uint32_t shard_takes, shard_waits, shard_own_frees, shard_other_frees;
+    struct pm_run_home home;        // where its thread takes short runs from
     // The words of its thread, NULL while idle or private; written under `lock`.
     struct pm_thread *user;
 

@@ -24,8 +24,10 @@ static struct pm_list fit_lists[PM_RUNS_COUNT][PM_ARENA_UNITS];
 
 struct pm_runs pm_runs[PM_RUNS_COUNT];
 
-// Shards of short runs that threads take from; they are never fewer.
+// Shards of short runs that threads have taken from: these have had their turn.
 static uint32_t shards = 1;
+// How many of them have anything in use, or resident, as of the last look at their age.
+static uint32_t sharing = 1;
 
 void pm_runs_start(void) {
     for (unsigned shard = 0; shard < PM_RUNS_COUNT; shard++) {
@@ -47,7 +49,7 @@ static bool is_short(const struct pm_runs *runs) {
 
 // How many shards share what is allowed for the kind.
 static uint32_t sharers(const struct pm_runs *runs) {
-    return is_short(runs) ? pm_get(&shards) : 1;
+    return is_short(runs) ? pm_get(&sharing) : 1;
 }
 
 // The heap of the thread; NULL without one.
@@ -57,10 +59,10 @@ static struct pm_heap *own_heap(void) {
 
 struct pm_runs *pm_runs_home(enum pm_runs_kind kind) {
     const struct pm_heap *const heap = own_heap();
-    return &pm_runs[kind == PM_RUNS_SMALL && heap != NULL ? heap->shard : kind];
+    return &pm_runs[kind == PM_RUNS_SMALL && heap != NULL ? heap->home.shard : kind];
 }
 
-// One that no thread has had yet, while there are such; then any.
+// One that no thread has had yet, while there are such; then any but the first.
 static uint32_t another_shard(void) {
     uint32_t count = pm_get(&shards);
     while (count < PM_RUN_SHARDS) {
@@ -69,7 +71,7 @@ static uint32_t another_shard(void) {
             return count;
         }
     }
-    return (uint32_t)(pm_cpu_ticks() >> 4) % PM_RUN_SHARDS;
+    return 1 + (uint32_t)(pm_cpu_ticks() >> 4) % (PM_RUN_SHARDS - 1);
 }
 
 // What a run in use remembers of a heap.
@@ -83,26 +85,24 @@ static uint32_t name_of(const struct pm_heap *heap) {
 static void lock_shard(struct pm_runs *runs) {
     struct pm_heap *const heap = own_heap();
     const bool waited = pm_lock_waited(&runs->lock);
-    if (heap == NULL || heap->shard != 0 || runs != pm_runs) {
+    if (heap == NULL || heap->home.shard != 0 || runs != pm_runs) {
         return;
     }
-    heap->shard_waits += waited;
-    if (PM_UNLIKELY(++heap->shard_takes == PM_SHARD_LOOK)) {
-        if (heap->shard_waits >= PM_SHARD_WAITS && heap->shard_own_frees >= PM_SHARD_OWN &&
-            heap->shard_other_frees <= PM_SHARD_OTHERS) {
-            heap->shard = another_shard();
-        }
-        heap->shard_takes = heap->shard_waits = 0;
-        heap->shard_own_frees = heap->shard_other_frees = 0;
+    struct pm_run_home *const home = &heap->home;
+    home->waits += waited;
+    if (PM_UNLIKELY(++home->takes == PM_SHARD_LOOK)) {
+        const bool moves = home->waits >= PM_SHARD_WAITS && home->own_frees >= PM_SHARD_OWN &&
+                           home->other_frees <= PM_SHARD_OTHERS;
+        *home = (struct pm_run_home){ .shard = moves ? another_shard() : 0 };
     }
 }
 
 static void count_free(const struct pm_run *run) {
     struct pm_heap *const heap = own_heap();
-    if (heap != NULL && heap->shard == 0) {
+    if (heap != NULL && heap->home.shard == 0) {
         const bool own = pm_get(&run->taker) == name_of(heap);
-        heap->shard_own_frees += own;
-        heap->shard_other_frees += !own;
+        heap->home.own_frees += own;
+        heap->home.other_frees += !own;
     }
 }
 
@@ -489,6 +489,7 @@ static void give_back(struct pm_runs *runs, void *at, uint32_t now) {
     struct pm_run_arena *const arena = pm_run_arena_of(runs, at);
     const size_t unit = pm_run_unit_of(runs, at), count = arena->run[unit].units;
     PM_ASSERT(pm_unit_state_of(arena, unit) == PM_UNIT_LATEST);
+    count_free(&arena->run[unit]);
     leave_owner(runs, &arena->run[unit]);
     pm_units_change_used(runs, arena, -count);
     pm_units_free(runs, arena, unit, count, count, now);
@@ -547,12 +548,22 @@ static void *take_latest(const struct pm_runs *runs, size_t count, size_t align)
     return at;
 }
 
+bool pm_run_is_waiting(uintptr_t word) {
+    const struct pm_runs *const runs = &pm_runs[waiting_shard(word)];
+    const void *const at = waiting_run(word);
+    const struct pm_run_arena *const arena = pm_run_arena_of(runs, at);
+    const size_t unit = pm_run_unit_of(runs, at);
+    return is_short(runs) && pm_runs_of(PM_RUNS_SMALL, at) == runs &&
+           pm_unit_state_of(arena, unit) == PM_UNIT_LATEST &&
+           arena->run[unit].units == waiting_units(word);
+}
+
 // Would it wait, if it is a run in use? So long that all threads together keep what the free runs
-// may: so many of them share the shard.
+// of its shard may.
 static bool may_wait(const struct pm_runs *runs, const void *at) {
     const struct pm_run *const run = &pm_run_arena_of(runs, at)->run[pm_run_unit_of(runs, at)];
     const size_t bytes = (size_t)pm_get(&run->units) << runs->unit_bits;
-    const size_t used = (pm_get(&runs->used_units) << runs->unit_bits) * sharers(runs);
+    const size_t used = pm_get(&runs->used_units) << runs->unit_bits;
     return is_short(runs) && (uintptr_t)at % ((size_t)1 << runs->unit_bits) == 0 &&
            pm_get(&run->owner) == NULL &&
            bytes * pm_get(&pm_arena_users) <= pm_max(PM_KEEP_BYTES, used / PM_KEEP_SHARE) &&
@@ -596,11 +607,16 @@ static void age(struct pm_runs *runs, uint32_t now) {
 }
 
 void pm_runs_age(uint32_t now) {
+    uint32_t with_short = 0;
     for (unsigned shard = 0; shard < PM_RUNS_COUNT; shard++) {
-        if (pm_get(&pm_runs[shard].count) != 0) {
-            age(&pm_runs[shard], now);
+        struct pm_runs *const runs = &pm_runs[shard];
+        if (pm_get(&runs->count) != 0) {
+            age(runs, now);
+            with_short += is_short(runs) &&
+                          (pm_get(&runs->used_units) != 0 || pm_get(&runs->resident_units) != 0);
         }
     }
+    pm_set(&sharing, pm_max(with_short, 1));
 }
 
 size_t pm_runs_trim(void) {
@@ -658,7 +674,6 @@ enum pm_verdict pm_run_free(struct pm_runs *runs, void *at) {
     uintptr_t *const place = may_wait(runs, at) ? own_place() : NULL;
     const uintptr_t word = waiting_word(runs, at, arena->run[unit].units);
     const uintptr_t before = place != NULL ? pm_get(place) : 0;
-    count_free(&arena->run[unit]);
     if (place != NULL && before == 0 && claim(arena, unit)) {
         __atomic_store_n(place, word, __ATOMIC_RELEASE);
         return PM_DONE;

@@ -9,8 +9,8 @@
 // A run is found by best fit in constant time, since there are few lengths.
 //
 // The arenas for short runs are in shards, each under one lock, but for the places of threads
-// (pm_run_empty_place). All threads start in the first shard; one that often has to wait for its
-// lock moves to another. A run goes back to the shard that it is of.
+// (pm_run_empty_place). Heaps start in the first shard; one whose thread often has to wait for its
+// lock moves to another, and stays there. A run goes back to the shard that it is of.
 
 #ifndef PM_CORE_RUN_H
 #define PM_CORE_RUN_H
@@ -49,13 +49,20 @@ struct pm_run {
         struct pm_list age;    // FREE and purgeable: last freed first; else NULL
         struct pm_heap *owner; // USED, LATEST: the private heap; else NULL
     };
-    uint32_t units;     // its length; also kept at the last unit of a free run
+    uint32_t units; // its length; also kept at the last unit of a free run
     union {
         uint32_t resident; // FREE: how many of its units may be resident
         uint32_t taker;    // USED, LATEST: whose thread took it (name_of in run.c)
     };
     uint32_t purgeable; // of these, those in whole huge pages where its arena asks for them
     uint32_t freed_at;  // FREE: milliseconds
+};
+
+// A thread's shard of short runs; and while that is the first one, how often lately the thread took
+// one under the lock, had to wait for that, and gave back one that it had taken, or that it hadn't.
+struct pm_run_home {
+    uint32_t shard;
+    uint32_t takes, waits, own_frees, other_frees;
 };
 
 struct pm_run_arena {
@@ -72,7 +79,7 @@ _Static_assert(sizeof(struct pm_run_arena) <= (size_t)1 << PM_RUN_UNIT_BITS, "it
 // The run arenas of one shard; `unit_bits`, `slot_kind` and `fit` never change, the rest is under
 // `lock`.
 struct pm_runs {
-    _Alignas(PM_CACHE_LINE) struct pm_lock lock;
+    _Alignas(PM_LINE_BYTES) struct pm_lock lock;
     uint32_t unit_bits;
     uint32_t slot_kind; // enum pm_slot_kind
     struct pm_list every;
@@ -123,10 +130,13 @@ enum pm_verdict pm_run_free(struct pm_runs *runs, void *at);
 size_t pm_run_size(struct pm_runs *runs, const void *at, enum pm_verdict *verdict);
 
 // A short run that a thread has freed waits in a place of its heap, without any lock and as it is,
-// for the thread's next request: that takes the run if it is of the same length, and gives it back
-// if it is not, as others do from time to time. These give it back.
+// for the thread's next request of a short one: that takes the run if it is of the same length, and
+// gives it back if it is not, as others do from time to time. These give it back.
 void pm_run_empty_place(struct pm_heap *heap);
 void pm_run_empty_own_place(void);
+
+// Does a place's word tell of a run that waits, as that is? For who holds the locks of all shards.
+bool pm_run_is_waiting(uintptr_t word);
 
 // Changes the length of a run in use where it is; false when its neighbour leaves no room.
 bool pm_run_resize(struct pm_runs *runs, void *at, size_t n);

@@ -3,7 +3,7 @@
 
 // The units of run arenas: which are free, how free runs are joined and cut, and which are dirty.
 // For run.c; what the rest of the library knows of runs is in run.h. All but the inline functions
-// are for who holds the lock of the kind, where nothing else is said.
+// are for who holds the lock of the shard, where nothing else is said.
 //
 // Free runs are listed by length, and a set of lengths tells which lists are not empty. Units that
 // leave the lists say INNER until their run has its next state, which is the caller's to say.

@@ -24,9 +24,9 @@
 #include "core/clock.h"
 #include "os/os.h"
 
-// Of an arena; under the lock of its kind. Counts are of pools, or of units.
+// Of an arena; under the lock that it is under. Counts are of pools, or of units.
 struct pm_thp_arena {
-    struct pm_list sparse; // on the list of sparse arenas of its kind, the latest first
+    struct pm_list sparse; // on the list of sparse arenas, the latest first
     uint32_t sparse_at;    // since when (milliseconds)
     uint32_t free;         // free and resident
     uint32_t used;         // neither free nor purged
@@ -35,7 +35,7 @@ struct pm_thp_arena {
 };
 
 // The latest arena of a kind that refuses huge pages shows whether the program touches what it has.
-// Under the lock of the kind.
+// Under the lock that the arenas are under.
 struct pm_thp_sample {
     const void *arena; // NULL when it has gone
     uint32_t asking;   // arenas made since, which all ask

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) the poolmalloc authors
 
-// The two words of thread-local storage.
+// What the allocator is for a thread: two words of thread-local storage.
 
 #ifndef PM_CORE_THREAD_H
 #define PM_CORE_THREAD_H

@@ -6,13 +6,16 @@
 #include "fake_os.h"
 #include "unit.h"
 
+#include "base/atomic.h"
 #include "core/clock.h"
 
 #define TEST(name) UNIT_TEST(clock, name)
 
-// Ends when the processor's counter has gone on far enough.
+// Looks until the processor's counter has gone on far enough.
 static void wait_until(uint32_t now) {
+    const uint64_t start = pm_cpu_ticks();
     while (pm_clock() != now) {
+        CHECK(pm_cpu_ticks() - start < 1000000 * pm_cpu_ticks_per_ms(), "it never looks");
     }
 }
 
@@ -25,21 +28,16 @@ TEST(it_sees_the_time_that_the_os_has_come_to) {
     CHECK(pm_clock_last() == 7000);
 }
 
-TEST(a_look_at_the_os_is_a_look_for_all) {
-    fake_time(5000);
-    CHECK(pm_clock_now() == 5000);
-    CHECK(pm_clock_last() == 5000 && pm_clock() == 5000);
-}
-
-static void look(void *seen) {
-    *(uint32_t *)seen = pm_clock();
-}
-
-TEST(a_thread_sees_what_others_have_seen) {
-    fake_clock(9000);
-    uint32_t seen = 0;
-    unit_in_thread(look, &seen);
-    CHECK(seen == 9000);
+TEST(the_os_is_asked_only_when_the_counter_has_gone_on) {
+    wait_until(1000000);
+    const uint64_t start = pm_cpu_ticks();
+    const uint32_t before = fake_count(FAKE_CLOCK);
+    for (unsigned i = 0; i < 100000; i++) {
+        pm_clock();
+    }
+    const uint64_t ticks = pm_cpu_ticks() - start;
+    const uint32_t asked = fake_count(FAKE_CLOCK) - before;
+    CHECK(asked <= ticks / pm_cpu_ticks_per_ms() + 1, "%u", asked);
 }
 
 TEST(time_passes_between_two_readings_only_forward) {

@@ -20,7 +20,7 @@
 static const size_t unit = (size_t)1 << PM_RUN_UNIT_BITS;
 
 static uint32_t home(void) {
-    return pm_thread.heap->shard;
+    return pm_thread.heap->home.shard;
 }
 
 static uint32_t shard_of(const void *at) {
@@ -38,17 +38,15 @@ static char *take(size_t units) {
 // so many. Nothing waits in its place afterwards.
 static void look(uint32_t waits, uint32_t own_frees, uint32_t other_frees) {
     pm_free(pm_malloc(1));
-    struct pm_heap *const heap = pm_thread.heap;
-    heap->shard_takes = PM_SHARD_LOOK - 1;
-    heap->shard_waits = waits;
-    heap->shard_own_frees = own_frees;
-    heap->shard_other_frees = other_frees;
+    pm_thread.heap->home = (struct pm_run_home){ .takes = PM_SHARD_LOOK - 1,
+                                                 .waits = waits,
+                                                 .own_frees = own_frees,
+                                                 .other_frees = other_frees };
     pm_free(take(9));
     pm_run_empty_own_place();
 }
 
 static void move_on(void) {
-    pm_thread.heap->shard = 0;
     look(PM_SHARD_WAITS, PM_SHARD_OWN, PM_SHARD_OTHERS);
 }
 
@@ -57,7 +55,7 @@ TEST(threads_that_do_not_wait_share_one) {
     for (unsigned i = 0; i < 3 * PM_SHARD_LOOK; i++) {
         pm_free(take(10 + i % 2));
     }
-    CHECK(home() == 0 && pm_thread.heap->shard_waits == 0);
+    CHECK(home() == 0 && pm_thread.heap->home.waits == 0);
     for (unsigned shard = 1; shard < PM_RUN_SHARDS; shard++) {
         CHECK(pm_runs[shard].count == 0);
     }
@@ -91,7 +89,7 @@ TEST(a_thread_that_often_waits_moves_to_a_shard_of_its_own) {
     pthread_barrier_init(&done, NULL, 2);
     pm_free(pm_malloc(1));
     take_and_give(); // makes the arena
-    pm_thread.heap->shard_takes = 0;
+    pm_thread.heap->home = (struct pm_run_home){ 0 };
     for (unsigned i = 0; i < PM_SHARD_LOOK - PM_SHARD_WAITS; i++) {
         take_and_give();
     }
@@ -126,13 +124,34 @@ static void take_in_thread(void *to) {
 TEST(frees_are_counted_by_who_took) {
     char *others, *const own = take(20);
     unit_in_thread(take_in_thread, &others);
-    const struct pm_heap *const heap = pm_thread.heap;
+    const struct pm_run_home *const counts = &pm_thread.heap->home;
     pm_free(own);
-    CHECK(heap->shard_own_frees == 1 && heap->shard_other_frees == 0);
+    CHECK(counts->own_frees == 0, "it waits, and may be taken again");
+    CHECK(take(20) == own);
+    pm_free(own);
     pm_free(others);
-    CHECK(heap->shard_own_frees == 1 && heap->shard_other_frees == 1);
-    pm_free(take(20));
-    CHECK(heap->shard_own_frees == 2 && heap->shard_other_frees == 1, "what it takes is its own");
+    CHECK(counts->own_frees == 1 && counts->other_frees == 0);
+    pm_run_empty_own_place();
+    CHECK(counts->own_frees == 1 && counts->other_frees == 1);
+    AUDIT();
+}
+
+static void move_on_once(void *shard) {
+    pm_free(pm_malloc(1));
+    *(uint32_t *)shard = home();
+    CHECK(pm_thread.heap->home.takes == 0 && pm_thread.heap->home.own_frees == 0);
+    if (home() == 0) {
+        move_on();
+    }
+    take_and_give();
+}
+
+TEST(a_heap_keeps_its_shard_for_the_next_thread) {
+    uint32_t shard = 9;
+    for (unsigned i = 0; i < 3; i++) {
+        unit_in_thread(move_on_once, &shard);
+        CHECK(shard == (i > 0), "%u: %u", i, shard);
+    }
     AUDIT();
 }
 
@@ -219,7 +238,7 @@ TEST(all_shards_are_counted_and_given_back) {
         memset(at[i], 1, 50 * unit);
         move_on();
     }
-    CHECK(home() < PM_RUN_SHARDS, "any, as there are no more");
+    CHECK(home() >= 1 && home() < PM_RUN_SHARDS, "any but the first, as there are no more");
     const size_t runs = pm_limit_in_use() - before;
     CHECK(runs >= PM_RUN_SHARDS * 50 * unit && runs < (PM_RUN_SHARDS * 50 + 5) * unit, "%zu", runs);
     for (unsigned i = 0; i < PM_RUN_SHARDS; i++) {
@@ -260,5 +279,89 @@ TEST(a_second_free_is_seen_in_any) {
     char *const second = take(20);
     unit_in_thread(free_it, first);
     unit_in_thread(free_it, second);
+    AUDIT();
+}
+
+TEST(shards_that_hold_anything_share_what_may_stay) {
+    const size_t floor = PM_KEEP_BYTES / unit;
+    fake_clock(1000);
+    char *const first = take(5);
+    move_on();
+    pm_runs_age(1000);
+    CHECK(home() == 1);
+    for (unsigned sharers = 1; sharers <= 2; sharers++) {
+        // The second time something is in use in the first one.
+        char *const second = take(2 * floor / 5), *const third = take(2 * floor / 5);
+        take(5);
+        if (sharers == 1) {
+            pm_free(first);
+            pm_run_empty_own_place();
+            pm_runs[0].keep.extra = 0;
+            pm_malloc_trim(0);
+        } else {
+            pm_thread.heap->home.shard = 0;
+            take(5);
+            pm_thread.heap->home.shard = 1;
+        }
+        pm_runs_age(1000);
+        pm_free(second);
+        pm_free(third);
+        pm_run_empty_own_place();
+        pm_runs[1].keep.extra = 0;
+        pm_runs_age(1000);
+        const size_t resident = pm_runs[1].resident_units;
+        CHECK(sharers == 1 ? resident > floor / 2 : resident <= floor / 2, "%u: %zu", sharers,
+              resident);
+        AUDIT();
+    }
+}
+
+TEST(free_runs_of_all_shards_age) {
+    fake_clock(1000);
+    take(5);
+    move_on();
+    take(5);
+    pm_free(take(20));
+    pm_run_empty_own_place();
+    CHECK(pm_runs[1].resident_units >= 20);
+    fake_clock(1000 + PM_PURGE_DELAY_MS + 1);
+    pm_runs_age(1000 + PM_PURGE_DELAY_MS + 1);
+    CHECK(pm_runs[1].resident_units == 0);
+    AUDIT();
+}
+
+// Has the lock of the second shard when the process forks, until the fork wants it.
+static bool forked;
+
+static void *hold_the_second(void *unused) {
+    pm_lock(&pm_runs[1].lock);
+    pthread_barrier_wait(&held);
+    while ((pm_get(&pm_runs[1].lock.word) & PM_LOCK_WAITED) == 0 && !pm_get(&forked)) {
+        sched_yield();
+    }
+    pm_unlock(&pm_runs[1].lock);
+    return unused;
+}
+
+static void use_in_child(void *waiting) {
+    CHECK(pm_get(&pm_runs[1].lock.word) == 0);
+    CHECK(take(20) == waiting && home() == 1);
+    pm_free(waiting);
+    take_and_give();
+    AUDIT();
+}
+
+TEST(a_fork_waits_for_each_of_them) {
+    pthread_t holder;
+    move_on();
+    char *const waiting = take(20);
+    take(5);
+    pm_free(waiting);
+    pthread_barrier_init(&held, NULL, 2);
+    CHECK(pthread_create(&holder, NULL, hold_the_second, NULL) == 0);
+    pthread_barrier_wait(&held);
+    unit_in_child(use_in_child, waiting);
+    pm_set(&forked, true);
+    pthread_join(holder, NULL);
     AUDIT();
 }
