@@ -22,7 +22,14 @@
 // Apart, for programs without large blocks: pages that are not touched.
 static struct pm_list fit_lists[PM_RUNS_COUNT][PM_ARENA_UNITS];
 
-struct pm_runs pm_runs[PM_RUNS_COUNT];
+struct pm_runs pm_runs[PM_RUNS_COUNT] = {
+    [PM_RUNS_SMALL ... PM_RUNS_LARGE - 1] = { .lock = PM_LOCK_INIT(PM_RANK_RUNS),
+                                             .unit_bits = PM_RUN_UNIT_BITS,
+                                             .slot_kind = PM_SLOT_RUNS },
+    [PM_RUNS_LARGE] = { .lock = PM_LOCK_INIT(PM_RANK_RUNS),
+                        .unit_bits = PM_LARGE_RUN_UNIT_BITS,
+                        .slot_kind = PM_SLOT_LARGE_RUNS },
+};
 
 // Shards of short runs that threads have taken from: these have had their turn.
 static uint32_t shards = 1;
@@ -32,10 +39,6 @@ static uint32_t sharing = 1;
 void pm_runs_start(void) {
     for (unsigned shard = 0; shard < PM_RUNS_COUNT; shard++) {
         struct pm_runs *const runs = &pm_runs[shard];
-        const bool is_short = shard < PM_RUNS_LARGE;
-        runs->lock = (struct pm_lock)PM_LOCK_INIT(PM_RANK_RUNS);
-        runs->unit_bits = is_short ? PM_RUN_UNIT_BITS : PM_LARGE_RUN_UNIT_BITS;
-        runs->slot_kind = is_short ? PM_SLOT_RUNS : PM_SLOT_LARGE_RUNS;
         runs->fit = fit_lists[shard];
         pm_list_init(&runs->every);
         pm_list_init(&runs->age);
