@@ -340,6 +340,7 @@ static void *hold_the_second(void *unused) {
         sched_yield();
     }
     pm_unlock(&pm_runs[1].lock);
+    pthread_barrier_wait(&done);
     return unused;
 }
 
@@ -358,10 +359,12 @@ TEST(a_fork_waits_for_each_of_them) {
     take(5);
     pm_free(waiting);
     pthread_barrier_init(&held, NULL, 2);
+    pthread_barrier_init(&done, NULL, 2);
     CHECK(pthread_create(&holder, NULL, hold_the_second, NULL) == 0);
+    pthread_detach(holder); // the child could not join it
     pthread_barrier_wait(&held);
     unit_in_child(use_in_child, waiting);
     pm_set(&forked, true);
-    pthread_join(holder, NULL);
+    pthread_barrier_wait(&done);
     AUDIT();
 }
