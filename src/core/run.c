@@ -234,11 +234,13 @@ static void *take_elsewhere(const struct pm_runs *runs, size_t count, size_t roo
 // Has the shard as many arenas as the others on average? Only then it takes what these have free
 // before it makes another one: threads that have moved apart would meet there.
 static bool has_its_share(const struct pm_runs *runs) {
-    size_t all = 0;
+    size_t all = 0, having = 0;
     for (unsigned shard = 0; shard < PM_RUN_SHARDS; shard++) {
-        all += pm_get(&pm_runs[shard].count);
+        const size_t count = pm_get(&pm_runs[shard].count);
+        all += count;
+        having += count != 0;
     }
-    return pm_get(&runs->count) * sharers(runs) >= all;
+    return pm_get(&runs->count) * having >= all;
 }
 
 // The same, out of a new arena if need be.
