@@ -106,52 +106,60 @@ static bool interrupted(void) {
     return pm_thread.fast == PM_BUSY_HEAP && (!has_heap() || pm_thread.heap->in_miss);
 }
 
-// The thread that has taken the locks for a fork, and what it was doing: a handler may fork inside
-// a fast path. Written under all of the locks.
+// What a thread was doing: a handler may fork inside a fast path.
+struct doing {
+    struct pm_heap *fast;
+    bool in_miss;
+};
+
+// From the first lock to the last, a thread that forks is busy and in a miss: what other libraries'
+// handlers, and handlers of signals, ask for meanwhile is served elsewhere.
+static struct doing become_busy(void) {
+    struct doing before = { .fast = pm_thread.fast };
+    pm_set(&pm_thread.fast, PM_BUSY_HEAP);
+    if (has_heap()) {
+        before.in_miss = pm_thread.heap->in_miss;
+        pm_thread.heap->in_miss = true;
+    }
+    pm_signal_fence();
+    return before;
+}
+
+static void go_on(struct doing before) {
+    pm_signal_fence();
+    if (has_heap()) {
+        pm_thread.heap->in_miss = before.in_miss;
+    }
+    pm_signal_fence();
+    pm_set(&pm_thread.fast, before.fast);
+}
+
+// The thread that has taken the locks for a fork. Written under all of them.
 static uint64_t forker;
-static struct pm_heap *fast_before;
-static bool in_miss_before;
+static struct doing before_fork;
 
 static bool is_forking(void) {
     return pm_get(&forker) == pm_lock_self();
 }
 
-// Between these, the thread is busy: what other libraries' handlers allocate is served elsewhere.
 void pm_life_before_fork(void) {
     if (!pm_life_started() || interrupted()) {
         return;
     }
+    const struct doing before = become_busy();
     pm_lock(&pm_heaps.lock);
     for_all_lower_locks(pm_lock);
+    before_fork = before;
     pm_set(&forker, pm_lock_self());
-    fast_before = pm_thread.fast;
-    pm_set(&pm_thread.fast, PM_BUSY_HEAP);
-    if (has_heap()) {
-        in_miss_before = pm_thread.heap->in_miss;
-        pm_thread.heap->in_miss = true;
-    }
-}
-
-// The word that the thread is to have again, once no lock is held.
-static struct pm_heap *end_fork(void) {
-    pm_set(&forker, 0);
-    if (has_heap()) {
-        pm_thread.heap->in_miss = in_miss_before;
-    }
-    return fast_before;
-}
-
-static void go_on(struct pm_heap *fast) {
-    pm_signal_fence();
-    pm_set(&pm_thread.fast, fast);
 }
 
 void pm_life_after_fork_in_parent(void) {
     if (is_forking()) {
-        struct pm_heap *const fast = end_fork();
+        const struct doing before = before_fork;
+        pm_set(&forker, 0);
         for_all_lower_locks(pm_unlock);
         pm_unlock(&pm_heaps.lock);
-        go_on(fast);
+        go_on(before);
     }
 }
 
@@ -167,7 +175,7 @@ void pm_life_after_fork_in_child(void) {
     if (!forking) {
         return;
     }
-    struct pm_heap *const fast = end_fork();
+    pm_set(&forker, 0);
     PM_LIST_EACH(link, &pm_heaps.every) {
         struct pm_heap *const heap = PM_LIST_ENTRY(link, struct pm_heap, every);
         if (heap != pm_thread.heap && heap != &pm_ended_heap && !heap->ended) {
@@ -175,5 +183,5 @@ void pm_life_after_fork_in_child(void) {
             pm_heap_close(heap);
         }
     }
-    go_on(fast);
+    go_on(before_fork);
 }

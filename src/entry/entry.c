@@ -470,12 +470,17 @@ static bool is_first(void) {
     return found == &pm_own_root;
 }
 
-// Everything that only has to happen before main: memory is served before this.
-__attribute__((constructor(101))) static void attach(void) {
+// Everything that only has to happen before main: memory is served before this. It comes before all
+// other libraries' constructors (-z initfirst), and before libc's own has set `environ`: so the
+// handlers of fork that take our locks are registered first, and run when all others have taken
+// theirs, which a thread may hold while it waits for one of ours.
+__attribute__((constructor(101))) static void attach(int argc, char **argv, char **environment) {
+    (void)argc;
+    (void)argv;
     pm_life_start();
     pthread_atfork(pm_life_before_fork, pm_life_after_fork_in_parent, after_fork_in_child);
     if (is_first() && getauxval(AT_SECURE) == 0) {
-        pm_options_read(environ);
+        pm_options_read(environment);
         pm_limit_attach();
         pm_background_attach();
         pm_report_attach();

@@ -6,10 +6,14 @@
 #ifndef TESTS_PRELOAD_EARLY_H
 #define TESTS_PRELOAD_EARLY_H
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 extern char *early_block; // made by a constructor of early.so
+
+// Taken before a fork, by a handler that the same constructor has registered.
+extern pthread_mutex_t early_lock;
 
 int early_answer(void);
 

@@ -24,6 +24,11 @@ Test(life, calls_before_constructors_are_served, .timeout = PRELOAD_TEST_SECONDS
     preload_victim_passes(&(struct preload_victim){ .name = "all", .program = "victim_early" });
 }
 
+// Their locks may be held by threads that wait for ours.
+Test(fork, handlers_of_linked_libraries_run_before_ours, .timeout = PRELOAD_TEST_SECONDS) {
+    preload_victim_passes(&(struct preload_victim){ .name = "forks", .program = "victim_early" });
+}
+
 Test(life, thread_local_destructors_allocate, .timeout = PRELOAD_TEST_SECONDS) {
 #if TESTS_HAVE_CXX
     preload_victim_passes(&(struct preload_victim){ .name = "thread_local_destructors_allocate",

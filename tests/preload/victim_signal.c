@@ -6,12 +6,15 @@
 
 #include "victim.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 enum {
     INTERVAL_NS = 50000,
@@ -19,6 +22,7 @@ enum {
     LIVE_COUNT = 300,
     KEPT_COUNT = 64,
     FILLED = 400, // bytes of a block that carry the pattern
+    FORKS_COUNT = 1000,
 };
 
 static volatile unsigned handled;
@@ -108,6 +112,26 @@ static void handler_allocates_and_frees(char **arguments) {
     (void)arguments;
     start_timer(allocate_and_free);
     churn_until_handled();
+}
+
+// The interrupted thread may be taking the locks for a fork, or giving them back. No timer of the
+// parent interrupts a child.
+static void handler_allocates_while_forking(char **arguments) {
+    (void)arguments;
+    start_timer(allocate_and_free);
+    for (unsigned i = 0; i < FORKS_COUNT; i++) {
+        int status = 0;
+        const pid_t child = fork();
+        if (child == 0) {
+            free(malloc(300000));
+            _exit(0);
+        }
+        CHECK(child > 0);
+        while (waitpid(child, &status, 0) == -1 && errno == EINTR) {
+        }
+        CHECK(status == 0, "the child ended with status %x", (unsigned)status);
+    }
+    stop_timer();
 }
 
 static void *kept[KEPT_COUNT];
