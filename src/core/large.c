@@ -47,7 +47,8 @@ void *pm_block_resize(void *block, size_t size, size_t n) {
     // moves.
     case PM_SLOT_HUGE:
         return n >= size || n > pm_run_max(PM_RUNS_LARGE) / 2 ? pm_huge_resize(block, n) : NULL;
-    default: return pm_class_fits(size, n) ? block : NULL;
+    // Of a pool, or emergency memory, which has blocks of any size.
+    default: return size <= PM_MEDIUM_MAX && pm_class_fits(size, n) ? block : NULL;
     }
 }
 

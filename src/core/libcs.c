@@ -35,7 +35,8 @@ struct arena_heap {
     size_t size, writable;
 };
 
-// Where the program's own image ends: its data segment, which libc's malloc grows, starts behind.
+// Where the program's own image ends: its data segment, which libc's malloc grows, starts behind,
+// unless the program was started by naming the dynamic linker: then it lies below the image.
 static uintptr_t image_end(void) {
     const ElfW(Phdr) *const headers = (const ElfW(Phdr) *)getauxval(AT_PHDR);
     const size_t count = getauxval(AT_PHNUM);
@@ -51,8 +52,8 @@ static uintptr_t image_end(void) {
 }
 
 static bool in_data_segment(uintptr_t block, size_t size) {
-    const uintptr_t end = pm_os_break();
-    return block >= image_end() && block < end && size <= end - block + HEAD_BYTES;
+    const uintptr_t end = pm_os_break(), image = image_end();
+    return (image > end || block >= image) && block < end && size <= end - block + HEAD_BYTES;
 }
 
 static bool in_thread_arena(uintptr_t block, size_t size) {

@@ -82,14 +82,20 @@ static bool hides_any(const struct hidden *hidden) {
 // Purges inside of the pools that keep blocks in use. The thread is outside.
 static size_t purge_hidden(const struct hidden *hidden) {
     size_t bytes = 0;
+    bool looked = false;
     for (unsigned i = 0; i < hidden->count; i++) {
-        bytes += pm_pool_is_spare(hidden->current[i]) ? 0 : pm_inner_purge(hidden->current[i]);
+        if (!pm_pool_is_spare(hidden->current[i])) {
+            bytes += pm_inner_purge(hidden->current[i]);
+            looked = true;
+        }
     }
     PM_LIST_EACH(link, &hidden->due) {
         bytes += pm_inner_purge(pm_pool_of_rest(link));
+        looked = true;
     }
-    // Who finds a pool to be the heap's again finds its list as it is now.
-    if (bytes != 0) {
+    // Who finds a pool to be the heap's again finds its list as it is now, which is made anew also
+    // where the OS refuses all pages.
+    if (looked) {
         pm_os_barrier();
     }
     return bytes;

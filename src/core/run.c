@@ -23,7 +23,7 @@
 static struct pm_list fit_lists[PM_RUNS_COUNT][PM_ARENA_UNITS];
 
 struct pm_runs pm_runs[PM_RUNS_COUNT] = {
-    [PM_RUNS_SMALL ... PM_RUNS_LARGE - 1] = { .lock = PM_LOCK_INIT(PM_RANK_RUNS),
+    [PM_RUNS_SMALL... PM_RUNS_LARGE - 1] = { .lock = PM_LOCK_INIT(PM_RANK_RUNS),
                                              .unit_bits = PM_RUN_UNIT_BITS,
                                              .slot_kind = PM_SLOT_RUNS },
     [PM_RUNS_LARGE] = { .lock = PM_LOCK_INIT(PM_RANK_RUNS),
@@ -100,7 +100,8 @@ static void lock_shard(struct pm_runs *runs) {
     }
 }
 
-static void count_free(const struct pm_run *run) {
+static void count_free(const struct pm_runs *runs, const void *at) {
+    const struct pm_run *const run = &pm_run_arena_of(runs, at)->run[pm_run_unit_of(runs, at)];
     struct pm_heap *const heap = own_heap();
     if (heap != NULL && heap->home.shard == 0) {
         const bool own = pm_get(&run->taker) == name_of(heap);
@@ -420,7 +421,7 @@ static bool purge_run(struct pm_runs *runs, struct pm_run *run, size_t units) {
 
 static size_t purge(struct pm_runs *runs, struct pm_surplus surplus) {
     size_t bytes = 0;
-    bool done;
+    bool done, leaving;
     do {
         pm_lock(&runs->lock);
         const struct purge chosen = choose_purge(runs, &surplus);
@@ -434,7 +435,9 @@ static size_t purge(struct pm_runs *runs, struct pm_surplus surplus) {
         bytes += !done          ? 0
                  : chosen.whole ? pm_run_arena_bytes(runs)
                                 : chosen.units << runs->unit_bits;
-    } while (done);
+        // The run of an arena that leaves its huge pages need not have a page to give.
+        leaving = chosen.leaving;
+    } while (done || leaving);
     return bytes;
 }
 
@@ -494,7 +497,6 @@ static void give_back(struct pm_runs *runs, void *at, uint32_t now) {
     struct pm_run_arena *const arena = pm_run_arena_of(runs, at);
     const size_t unit = pm_run_unit_of(runs, at), count = arena->run[unit].units;
     PM_ASSERT(pm_unit_state_of(arena, unit) == PM_UNIT_LATEST);
-    count_free(&arena->run[unit]);
     leave_owner(runs, &arena->run[unit]);
     pm_units_change_used(runs, arena, -count);
     pm_units_free(runs, arena, unit, count, count, now);
@@ -520,6 +522,9 @@ static void empty_place(uintptr_t *place) {
     const uint32_t now = pm_clock();
     pm_lock(&runs->lock);
     if (empty_of(place, word)) {
+        if (place == own_place()) {
+            count_free(runs, waiting_run(word));
+        }
         give_back(runs, waiting_run(word), now);
     }
     unlock_and_purge(runs, now);
@@ -696,6 +701,7 @@ enum pm_verdict pm_run_free(struct pm_runs *runs, void *at) {
             __atomic_store_n(place, word, __ATOMIC_RELEASE);
             out = waiting_run(before);
         }
+        count_free(runs, out);
         give_back(runs, out, now);
     }
     unlock_and_purge(runs, now);

@@ -6,7 +6,10 @@
 
 #include "preload.h"
 
+#include <limits.h>
+#include <link.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -29,6 +32,32 @@ DEEP(our_blocks_may_be_freed_there_with_drop, "deep_takes_our_blocks", drop)
 DEEP(run_path_of_the_caller_counts, "deep_opens_by_its_run_path", NULL)
 DEEP(run_path_of_the_caller_counts_with_keep, "deep_opens_by_its_run_path", keep)
 DEEP(run_path_of_the_caller_counts_with_drop, "deep_opens_by_its_run_path", drop)
+
+static int find_linker(struct dl_phdr_info *image, size_t size, void *found) {
+    (void)size;
+    for (int i = 0; i < image->dlpi_phnum; i++) {
+        if (image->dlpi_phdr[i].p_type == PT_INTERP) {
+            *(const char **)found =
+                (const char *)(uintptr_t)(image->dlpi_addr + image->dlpi_phdr[i].p_vaddr);
+            return 1;
+        }
+    }
+    return 0;
+}
+
+// What libc's malloc grows lies below the program then.
+Test(deepbind, libc_blocks_are_passed_on_where_the_dynamic_linker_was_named,
+     .timeout = PRELOAD_TEST_SECONDS) {
+    const char *linker = NULL;
+    cr_assert(dl_iterate_phdr(find_linker, &linker) == 1);
+    char victim[PATH_MAX];
+    snprintf(victim, sizeof victim, "%s", preload_beside("victim"));
+    const char *const argv[] = { linker, victim, "deep_libc_blocks", preload_beside("deep.so"),
+                                 NULL };
+    struct spawned spawned = preload_run(&(struct spawn){ .argv = argv });
+    preload_check_clean("deep_libc_blocks", &spawned);
+    spawn_drop(&spawned);
+}
 
 static void check_binding(const char *option, const char *expected) {
     struct spawned spawned = preload_victim(&(struct preload_victim){

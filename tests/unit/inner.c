@@ -15,7 +15,6 @@
 #include "os/os.h"
 #include "poolmalloc.h"
 
-#include <criterion/criterion.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -526,7 +525,7 @@ static void *sleep_over_a_block(void *unused) {
 TEST(pools_of_sleeping_threads_are_purged_too) {
     pthread_t thread;
     if (UNIT_THREAD_SANITIZER) {
-        cr_skip_test("it can't see the barrier that this is about");
+        cr_skip("it can't see the barrier that this is about");
     }
     pm_free(pm_malloc(1));
     CHECK(pthread_barrier_init(&both, NULL, 2) == 0);

@@ -12,7 +12,6 @@
 #include "os/os.h"
 #include "poolmalloc.h"
 
-#include <criterion/criterion.h>
 #include <pthread.h>
 #include <sched.h>
 
@@ -54,7 +53,7 @@ static void *sleep_over_free_blocks(void *unused) {
 static pthread_t start(void *(*body)(void *)) {
     pthread_t thread;
     if (UNIT_THREAD_SANITIZER) {
-        cr_skip_test("it can't see the barrier that this is about");
+        cr_skip("it can't see the barrier that this is about");
     }
     pm_free(pm_malloc(1));
     CHECK(pthread_barrier_init(&both, NULL, 2) == 0);
@@ -194,7 +193,8 @@ TEST(a_block_freed_during_the_look_is_its_threads_to_count) {
     fake_hook(FAKE_BARRIER, let_it_free);
     pm_heaps_reclaim(true);
     fake_hook(FAKE_BARRIER, NULL);
-    CHECK(fake_count(FAKE_BARRIER) == 2);
+    // The third one comes after looks at lists that are made anew, though nothing was purged.
+    CHECK(fake_count(FAKE_BARRIER) == 3);
     CHECK(pm_arenas[PM_ARENAS_MEDIUM].taken == 1, "both pools are free, its current one stays");
     end(thread);
 }
@@ -226,7 +226,7 @@ static void *sleep_beside_many(void *unused) {
 TEST(many_sleeping_threads_have_their_turn_part_by_part) {
     pthread_t threads[MANY];
     if (UNIT_THREAD_SANITIZER) {
-        cr_skip_test("it can't see the barrier that this is about");
+        cr_skip("it can't see the barrier that this is about");
     }
     CHECK(pthread_barrier_init(&all_of_many, NULL, MANY + 1) == 0);
     // The first misses of a process look by age, which no thread is to do while others sleep

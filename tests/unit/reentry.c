@@ -66,6 +66,23 @@ TEST(a_request_inside_a_miss_is_served_by_emergency_memory) {
     }
 }
 
+// Of any size, while pools have classes for some only.
+TEST(a_block_of_a_miss_shrinks_outside) {
+    static const size_t sizes[] = { 70000, 198000, 3 * MIB };
+    pm_free(pm_malloc(10));
+    for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        interrupt_a_miss();
+        char *const block = pm_malloc(sizes[i]);
+        CHECK(pm_emergency_owns(block));
+        unit_fill(block, sizes[i] / 3, i);
+        resume();
+        char *const shrunk = pm_realloc(block, sizes[i] / 3);
+        CHECK(shrunk != NULL && unit_filled(shrunk, sizes[i] / 3, i));
+        pm_free(shrunk);
+        AUDIT();
+    }
+}
+
 TEST(a_realloc_inside_a_miss_keeps_the_bytes) {
     static const size_t sizes[] = { 10, 1000, 20000 };
     for (unsigned i = 0; i < 3; i++) {
