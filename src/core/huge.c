@@ -8,6 +8,7 @@
 
 #include "core/huge.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "base/atomic.h"
@@ -128,8 +129,17 @@ static bool grow_in_place(struct pm_huge *huge, size_t size) {
     return true;
 }
 
+// Will the OS move these pages? It refuses where the program has split the mapping, or locked a part
+// of it, or where mremap is forbidden; and a place reserved for a move that it refused is lost,
+// since another thread may have it by then. So it is asked first, for a page more where they are.
+static bool can_move(void *at, size_t size) {
+    const size_t page = pm_os_page_size();
+    const int grown = pm_os_resize(at, size, size + page);
+    return grown == 0 ? pm_os_resize(at, size + page, size) == 0 : grown == -ENOMEM;
+}
+
 static bool move(struct pm_huge *huge, size_t size) {
-    void *const to = pm_map_reserve_slots(size);
+    void *const to = can_move(huge->at, huge->size) ? pm_map_reserve_slots(size) : NULL;
     if (to == NULL) {
         return false;
     }
@@ -158,7 +168,9 @@ static void split(struct pm_huge *huge, size_t size) {
         return;
     }
     struct pm_huge *const piece = new_descriptor();
-    void *const to = piece == NULL ? NULL : pm_map_reserve_slots(rest);
+    void *const to = piece != NULL && can_move((char *)huge->at + size, rest)
+                         ? pm_map_reserve_slots(rest)
+                         : NULL;
     mark_surplus(huge, size, PM_SLOT_NONE);
     const bool ready = to != NULL && pm_map_prepare(to, rest, true);
     if (!ready || pm_os_move((char *)huge->at + size, rest, to, rest) != 0) {

@@ -12,6 +12,8 @@
 #include "os/os.h"
 #include "poolmalloc.h"
 
+#include <sys/mman.h>
+
 #define TEST(name) UNIT_TEST(huge_resize, name)
 #define MIB        ((size_t)1 << 20)
 
@@ -101,6 +103,24 @@ TEST(a_block_moves_when_it_has_no_room_to_grow) {
     check_block(moved, 30 * MIB);
     char byte;
     CHECK(!pm_os_peek(at, &byte, 1), "its old place is free");
+}
+
+// Its place would be lost, for a refusal may come when it was unmapped already.
+TEST(no_place_is_reserved_for_a_move_that_the_system_will_refuse) {
+    pm_huge_blocks.keep.extra = 256 * MIB;
+    fake_clock(0);
+    char *const at = take(16 * MIB);
+    unit_fill(at, MIB, 1);
+    CHECK(mprotect(at + 10 * MIB, 4096, PROT_READ) == 0, "now the mapping is several");
+    const uint32_t reserved = fake_count(FAKE_RESERVE);
+    CHECK(pm_huge_resize(at, 30 * MIB) == NULL && fake_count(FAKE_RESERVE) == reserved);
+    check_block(at, 16 * MIB);
+    CHECK(mprotect(at + 10 * MIB, 4096, PROT_READ | PROT_WRITE) == 0);
+    CHECK(mprotect(at + 15 * MIB, 4096, PROT_READ) == 0);
+    CHECK(pm_huge_free(at) == PM_DONE);
+    char *const again = take(8 * MIB);
+    CHECK(again == at && fake_count(FAKE_RESERVE) == reserved, "what it cuts off is not kept");
+    check_block(again, 8 * MIB);
 }
 
 TEST(shrinking_gives_the_end_back) {
