@@ -43,6 +43,10 @@
 // Classes up to this may be guests in the pool of a larger one.
 #define PM_GUEST_MAX 1024
 
+// Classes from this on borrow blocks up to 1/LEND_MORE larger before they touch fresh memory.
+#define PM_LEND_MIN  1024
+#define PM_LEND_MORE 2
+
 // Run arenas, of two kinds: page runs of whole units, up to about half an arena.
 #define PM_ARENA_UNITS         ((size_t)256)
 #define PM_RUN_UNITS_MAX       ((PM_ARENA_UNITS - 1) / 2)

@@ -341,8 +341,33 @@ static struct pm_pool *take_free(struct pm_heap *heap, pm_class class) {
     return pool;
 }
 
-// Makes a pool with a free block current, or another's a host; NULL without memory. Under the
-// heap's lock.
+// Before a class touches fresh memory for one or a few blocks, a slightly larger one lends it a
+// block that is there: what one class has too much another has too little of. NULL when none can,
+// or the class has something else left.
+static struct pm_pool *lender_of(const struct pm_heap *heap, pm_class class) {
+    const size_t size = pm_classes[class].size, most = size + size / PM_LEND_MORE;
+    const struct pm_pool *const pool = pm_heap_current(heap, class);
+    if (size < PM_LEND_MIN || !pm_list_empty(&heap->bin[class]) ||
+        (!heap->is_private && pm_get(&pm_heaps.abandoned[class].count) != 0) ||
+        pool->owned.list != 0 || pm_pool_remote_count(pool) != 0 ||
+        pool->owned.touched >= pm_get(&pool->shared.carved) + size) {
+        return NULL;
+    }
+    const unsigned bits = pm_class_pool_bits(class);
+    for (pm_class larger = class + 1; larger < PM_CLASS_COUNT; larger++) {
+        if (pm_classes[larger].size > most || pm_class_pool_bits(larger) != bits) {
+            break;
+        }
+        struct pm_pool *const lender = pm_heap_current(heap, larger);
+        if (pm_get(&lender->owned.list) != 0) {
+            return lender;
+        }
+    }
+    return NULL;
+}
+
+// Makes a pool with a free block current, or another's a host, or finds one that lends a block;
+// NULL without memory. Under the heap's lock.
 static struct pm_pool *refill(struct pm_heap *heap, pm_class class, bool exact) {
     give_back_all_freed(heap);
     struct pm_pool *const host = exact ? NULL : host_of(heap, class);
@@ -352,7 +377,11 @@ static struct pm_pool *refill(struct pm_heap *heap, pm_class class, bool exact) 
         heap->were_guests[class / 64] |= UINT64_C(1) << (class % 64);
         return host;
     }
-    struct pm_pool *pool = pm_heap_current(heap, class);
+    struct pm_pool *pool = exact ? NULL : lender_of(heap, class);
+    if (pool != NULL) {
+        return pool;
+    }
+    pool = pm_heap_current(heap, class);
     while (pool == PM_NO_POOL || !replenish(heap, pool)) {
         if (pool != PM_NO_POOL) {
             if (!detach(heap, pool)) {

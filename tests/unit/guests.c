@@ -123,3 +123,41 @@ TEST(trim_takes_a_pool_from_its_guests) {
     unit_take(400);
     AUDIT();
 }
+
+// Before it touches fresh memory; and not when it has a block of its own left.
+TEST(a_class_borrows_what_a_larger_one_has_free) {
+    enum { LENT = 5 };
+    static char *larger[LENT];
+    const size_t n = 12000, more = 14000;
+    char *const own = unit_take(n);
+    for (unsigned i = 0; i < LENT; i++) {
+        larger[i] = unit_take(more);
+    }
+    for (unsigned i = 0; i < LENT; i++) {
+        pm_free(larger[i]);
+    }
+    const size_t touched = pm_arenas[PM_ARENAS_MEDIUM].resident_bytes;
+    for (unsigned i = LENT; i-- > 0;) {
+        char *const lent = unit_take(n);
+        CHECK(lent == larger[i], "the one freed last of those that are left");
+        unit_fill(lent, n, i);
+    }
+    CHECK(pm_arenas[PM_ARENAS_MEDIUM].resident_bytes == touched);
+    AUDIT();
+    for (unsigned i = 0; i < LENT; i++) {
+        CHECK(unit_filled(larger[i], n, i));
+        pm_free(larger[i]);
+    }
+    pm_free(own);
+    CHECK(unit_take(n) == own, "its own first");
+    AUDIT();
+}
+
+TEST(no_block_is_lent_where_the_size_must_be_exact_or_half_would_be_wasted) {
+    pm_free(unit_take(20000));
+    CHECK(pm_malloc_usable_size(unit_take(12000)) < 18000);
+    pm_free(unit_take(14000));
+    char *const aligned = pm_aligned_alloc(4096, 12000);
+    CHECK(aligned != NULL && (uintptr_t)aligned % 4096 == 0);
+    AUDIT();
+}
