@@ -242,9 +242,10 @@ int po_text_repr(po_text *to, po_object *object);
 /* --- The collector --------------------------------------------------------------------------- */
 
 /* It finds objects that only refer to each other. New ones are in generation 0; what survives a run
- * goes to the next. A run of 0 is due after threshold[0] more objects were made than ended, of 1
- * after threshold[1] runs of 0, of 2 (all objects) after threshold[2] runs of 1, when as many as a
- * quarter of them are new, and also when the heap's bytes have doubled. */
+ * goes to the next. A run of 0 is due when more than threshold[0] more objects that can refer to
+ * others were made than ended, of 1 after more than threshold[1] runs of 0, of 2 (all objects)
+ * after more than threshold[2] runs of 1, when as many as a quarter of them are new, and also when
+ * the state's bytes have doubled. Lack of memory starts no run. */
 enum po_gc_mode {
     PO_GC_AUTO, /* a due run comes just before the next object that can refer to others is made */
     PO_GC_POLL, /* in po_gc_poll only */
@@ -268,7 +269,8 @@ struct po_gc_config {
 int po_gc_configure(po_state *state, const struct po_gc_config *config);
 
 /* Runs a generation (0, 1, 2) and the younger ones now, due or not. Returns how many objects nobody
- * could reach, 0 inside of a run, -1 and PO_BAD_ARGUMENT for another generation. Runs callbacks. */
+ * could reach, without those that finalizers have ended or brought back; 0 inside of a run, -1 and
+ * PO_BAD_ARGUMENT for another generation. Runs callbacks. */
 long po_gc_collect(po_state *state, int generation);
 
 /* Runs the oldest generation that is due, if it is expected to take at most so many nanoseconds. 1
@@ -286,7 +288,7 @@ struct po_gc_stats {
         uint64_t longest_ns, total_ns;
     } generation[3];
     uint64_t count[3];           /* what is compared with the thresholds */
-    uint64_t young, old, frozen; /* objects that the collector looks at */
+    uint64_t young, old, frozen; /* objects that the collector looks at, and those it leaves out */
 };
 void po_gc_stats(const po_state *state, struct po_gc_stats *to);
 
@@ -530,7 +532,8 @@ int po_weakref_get(const po_object *weakref, po_object **target);
 /* --- Looking inside -------------------------------------------------------------------------- */
 
 /* Tells about an object, a line each: its type and count, the objects that refer to it, and how
- * many references are the program's own. Looks at the whole state. 0 or -1. */
+ * many references are the program's own. Looks at the whole state. 0, or -1: PO_BUSY inside of a
+ * run, which holds references itself. */
 int po_explain(po_object *object, int fd);
 
 /* Looks whether everything in the state is as it must be: counts against references, what the

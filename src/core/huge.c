@@ -129,9 +129,10 @@ static bool grow_in_place(struct pm_huge *huge, size_t size) {
     return true;
 }
 
-// Will the OS move these pages? It refuses where the program has split the mapping, or locked a part
-// of it, or where mremap is forbidden; and a place reserved for a move that it refused is lost,
-// since another thread may have it by then. So it is asked first, for a page more where they are.
+// Will the OS move these pages? It refuses where the program has split the mapping, or locked a
+// part of it, or where mremap is forbidden; and a place reserved for a move that it refused is
+// lost, since another thread may have it by then. So it is asked first, for a page more where they
+// are.
 static bool can_move(void *at, size_t size) {
     const size_t page = pm_os_page_size();
     const int grown = pm_os_resize(at, size, size + page);

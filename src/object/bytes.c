@@ -39,7 +39,9 @@ static int equal(po_object *self, po_object *other) {
 
 static int hash(po_object *self, uint64_t *to) {
     struct po_bytes_ *const bytes = (struct po_bytes_ *)self;
-    *to = bytes->hash != 0 ? bytes->hash : po_hash_bytes(bytes->data, bytes->size);
+    // Not that of a str with these bytes.
+    *to = bytes->hash != 0 ? bytes->hash
+                           : po_hash_word(po_hash_bytes(bytes->data, bytes->size) + self->type_);
     if (!(self->flags_ & PO_SHARED)) {
         bytes->hash = *to;
     }

@@ -628,6 +628,14 @@ static bool is_due(const po_state *state, int generation) {
            po_bytes_held(state) > 2 * state->bytes_at_full;
 }
 
+void po_gc_look_at_bytes(po_state *state) {
+    const unsigned threshold = state->config.threshold[0];
+    if (state->config.mode == PO_GC_AUTO && state->count[0] < threshold &&
+        po_bytes_held(state) > 2 * state->bytes_at_full) {
+        state->count[0] = threshold;
+    }
+}
+
 void po_gc_run_due(po_state *state) {
     if (state->config.mode != PO_GC_AUTO || state->running >= 0 || state->is_ending) {
         return;

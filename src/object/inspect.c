@@ -46,6 +46,9 @@ int po_explain(po_object *object, int fd) {
     if (object == NULL) {
         return po_fail(PO_WRONG_TYPE);
     }
+    if (!(object->flags_ & PO_SHARED) && po_state_of_mortal(object)->running >= 0) {
+        return po_fail(PO_BUSY);
+    }
     const char *const name = po_type_of(object)->name;
     if (object->flags_ & PO_SHARED) {
         dprintf(fd, "poolobject: %s at %p is immortal and belongs to no state\n", name,

@@ -168,6 +168,9 @@ void po_spare_free_all(po_state *state) {
 }
 
 static void *get_or_reclaim(po_state *state, void *old, size_t size, bool container) {
+    if (size >= PO_LARGE_BYTES) {
+        po_gc_look_at_bytes(state);
+    }
     void *block = get(state, old, size, container);
     if (PO_UNLIKELY(block == NULL) && po_memory_reclaim(state)) {
         block = get(state, old, size, container);

@@ -7,9 +7,10 @@
 
 po_object po_none_ = { PO_IMMORTAL_, PO_NONE_, PO_UNTRACKED | PO_SHARED };
 
-// Not by its address, so that runs with a seed repeat.
+// Not by its address, so that runs with a seed repeat; and as no int that can be named without the
+// key.
 static int hash(po_object *self, uint64_t *to) {
-    *to = po_hash_word(self->type_);
+    *to = po_hash_word(po_hash_word(self->type_) + self->type_);
     return 0;
 }
 

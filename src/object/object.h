@@ -242,9 +242,12 @@ void *po_block_slow(po_state *state, size_t size, bool container);
 void po_block_free_slow(po_state *state, void *block, bool container);
 size_t po_block_size(const void *block);
 
+// Blocks from this size on are looked at for what they make of the state's bytes.
+#define PO_LARGE_BYTES 4096
+
 static inline void *po_block(po_state *state, size_t size, bool container) {
 #if !PO_LIBC_BLOCKS
-    void *const block = PO_LIKELY(!state->is_watched)
+    void *const block = PO_LIKELY(!state->is_watched && size < PO_LARGE_BYTES)
                             ? pm_heap_malloc(container ? state->containers : state->rest, size)
                             : NULL;
     if (PO_LIKELY(block != NULL)) {
@@ -412,6 +415,10 @@ static inline uint64_t po_gc_word(const po_state *state, uint32_t index) {
 }
 
 void po_gc_run_due(po_state *state);
+
+// The state's bytes may have grown by much. Where they have doubled, the next container runs what
+// is due, before there are threshold[0] of them.
+void po_gc_look_at_bytes(po_state *state);
 bool po_gc_grow(po_state *state);
 
 // A container's block was freed, or could not be had.

@@ -125,15 +125,18 @@ static int equal(po_object *self, po_object *other) {
     return 1;
 }
 
+#define HASH_FACTOR UINT64_C(0x9e3779b97f4a7c15)
+
 static int hash(po_object *self, uint64_t *to) {
     const struct po_tuple_ *const tuple = tuple_of(self);
-    uint64_t all = po_hash_word(tuple->items);
+    uint64_t all = po_hash_word(po_hash_word(tuple->items) + self->type_);
     for (size_t i = 0; i < tuple->items; i++) {
         uint64_t one;
         if (po_hash(tuple->item[i], &one) != 0) {
             return -1;
         }
-        all = po_hash_word(all ^ one);
+        // A factor, so that no item takes away what those before it have made.
+        all = po_hash_word(all * HASH_FACTOR + one);
     }
     *to = all;
     return 0;

@@ -946,6 +946,37 @@ TEST(a_due_run_takes_place_before_an_object_is_made) {
     end_state(state);
 }
 
+// Else a few objects that hold much would stay.
+TEST(bytes_that_double_bring_a_run_before_many_objects_do) {
+    enum { CYCLES = 100, BYTES = 8 << 20 };
+    static char bytes[BYTES];
+    po_state *const state = po_state_new();
+    for (int i = 0; i < CYCLES; i++) {
+        po_object *const list = po_list(state);
+        CHECK(po_list_append(list, list) == 0);
+        CHECK(po_list_append_take(list, po_bytes(state, bytes, BYTES)) == 0);
+        po_decref(list);
+        CHECK(po_bytes_held(state) < (size_t)8 * BYTES, "%d", i);
+    }
+    CHECK(stats_of(state).generation[2].runs > 0 && stats_of(state).generation[0].runs == 0);
+    end_state(state);
+}
+
+static int explained;
+
+static void explain_itself(struct thing *self) {
+    explained = po_explain(&self->object, 2) == 0 ? 0 : (int)po_error_last().code;
+}
+
+TEST(nothing_is_explained_while_a_run_holds_references) {
+    po_state *const state = state_off();
+    struct thing *const ring = make_ring(state, 1, 2);
+    ring->act = explain_itself;
+    drop(ring);
+    CHECK(po_gc_collect(state, 2) == 2 && explained == PO_BUSY);
+    end_state(state);
+}
+
 TEST(nothing_is_due_at_threshold_zero) {
     po_state *const state = po_state_new();
     CHECK(po_gc_configure(state, &(struct po_gc_config){ PO_GC_AUTO, { 0, 10, 10 } }) == 0);

@@ -653,6 +653,42 @@ TEST(texts_are_equal_by_content_and_hash_alike) {
     CHECK(po_state_free(state, 2) == 0);
 }
 
+// Keys that anybody can name without knowing the key of the hashes.
+TEST(what_looks_alike_has_hashes_of_its_own) {
+    po_state *const state = po_state_new();
+    po_object *const zero = po_int(state, 0), *const one = po_int(state, 1);
+    po_object *const two = po_int(state, 2), *const three = po_int(state, 3);
+    po_object *const empty = po_tuple(state, 0, NULL);
+    po_object *const objects[] = {
+        zero,
+        one,
+        two,
+        three,
+        PO_NONE,
+        empty,
+        po_str(state, "ab", 2),
+        po_bytes(state, "ab", 2),
+        po_tuple(state, 1, (po_object *[]){ zero }),
+        po_tuple(state, 1, (po_object *[]){ one }),
+        po_tuple(state, 1, (po_object *[]){ empty }),
+        po_tuple(state, 3, (po_object *[]){ three, zero, zero }),
+        po_tuple(state, 3, (po_object *[]){ three, zero, one }),
+        po_tuple(state, 3, (po_object *[]){ three, one, zero }),
+        po_tuple(state, 3, (po_object *[]){ one, two, three }),
+        po_tuple(state, 3, (po_object *[]){ three, two, one }),
+    };
+    enum { COUNT = sizeof objects / sizeof *objects };
+    for (unsigned i = 0; i < COUNT; i++) {
+        for (unsigned j = 0; j < i; j++) {
+            CHECK(hash_of(objects[i]) != hash_of(objects[j]), "%u, %u", i, j);
+        }
+    }
+    for (unsigned i = 0; i < COUNT; i++) {
+        po_decref(objects[i]);
+    }
+    CHECK(po_state_free(state, 2) == 0);
+}
+
 TEST(a_hash_depends_on_each_bit_and_on_the_size) {
     enum { SIZE = 64 };
     unsigned char data[SIZE];

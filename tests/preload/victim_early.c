@@ -2,7 +2,7 @@
 // Copyright (c) the poolmalloc authors
 //
 // A program whose library allocates before anything else of the program runs: linked with
-// early.so. Then it forks, while a thread allocates under the lock that early.so holds across forks.
+// early.so. Or it forks, while a thread allocates under the lock that early.so holds across forks.
 
 #include "early.h"
 
