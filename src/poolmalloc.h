@@ -7,7 +7,7 @@
  * malloc_usable_size(3), ...), for programs that want this allocator beside any other: a block from
  * one of them goes back to one of them. Two libraries have them: libpoolmalloc, which also takes
  * the place of malloc in the whole program, and libpoolmalloc-api, which takes nobody's place.
- * Where both are loaded, one of them serves all.
+ * Where both are loaded, the one that the dynamic linker finds first serves all calls of these.
  *
  * All functions but those of private heaps may be called by any threads at the same time, before
  * constructors and after destructors, and in the child of fork. Blocks may be freed by any thread.

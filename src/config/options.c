@@ -223,7 +223,8 @@ void pm_options_print(int fd) {
     char line[PM_LINE_MAX];
     size_t length = pm_format(line, sizeof line,
                               "poolmalloc options, environment variables (words separated by "
-                              "commas, the first choice is the default):\n");
+                              "commas, the first choice is the default; a SIZE is a number of "
+                              "bytes, or one with K, M, G or T):\n");
     pm_os_write(fd, line, length);
     for (size_t i = 0; i < ROW_COUNT; i++) {
         char name[64];
