@@ -14,7 +14,6 @@
 #define PM_UNLIKELY(x)         __builtin_expect(!!(x), 0)
 #define PM_INLINE              static inline __attribute__((always_inline))
 #define PM_NOINLINE            __attribute__((noinline))
-#define PM_COLD                __attribute__((noinline, cold))
 #define PM_NORETURN            __attribute__((noreturn))
 #define PM_EXPORT              __attribute__((visibility("default")))
 #define PM_PRINTF(text, first) __attribute__((format(printf, text, first)))

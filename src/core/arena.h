@@ -10,7 +10,7 @@
 #include "core/lock.h"
 #include "core/pool.h"
 
-// The arenas of one pool size; every field but `touched` under `lock`.
+// The arenas of one pool size; every field but `touched` is written under `lock`.
 struct pm_arenas {
     struct pm_lock lock;
     uint32_t bits;

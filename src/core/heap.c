@@ -341,6 +341,23 @@ static struct pm_pool *take_free(struct pm_heap *heap, pm_class class) {
     return pool;
 }
 
+// A pool with a free block that is no heap's current one, from where it costs the least memory;
+// NULL when there is none left, and no memory for another. Under the heap's lock.
+static struct pm_pool *next_pool(struct pm_heap *heap, pm_class class) {
+    struct pm_pool *pool = pick_listed(heap, class, false);
+    if (pool == NULL) {
+        pool = take_abandoned(heap, class, false);
+    }
+    if (pool == NULL) {
+        pool = take_free(heap, class);
+        purge_some_inside(heap, PM_INNER_LOOK);
+    }
+    if (pool == NULL) {
+        pool = pick_listed(heap, class, true);
+    }
+    return pool != NULL ? pool : take_abandoned(heap, class, true);
+}
+
 // Before a class touches fresh memory for one or a few blocks, a slightly larger one lends it a
 // block that is there: what one class has too much another has too little of. NULL when none can,
 // or the class has something else left.
@@ -389,20 +406,7 @@ static struct pm_pool *refill(struct pm_heap *heap, pm_class class, bool exact) 
             }
             pm_heap_clear_lanes(heap, pool);
         }
-        pool = pick_listed(heap, class, false);
-        if (pool == NULL) {
-            pool = take_abandoned(heap, class, false);
-        }
-        if (pool == NULL) {
-            pool = take_free(heap, class);
-            purge_some_inside(heap, PM_INNER_LOOK);
-        }
-        if (pool == NULL) {
-            pool = pick_listed(heap, class, true);
-        }
-        if (pool == NULL) {
-            pool = take_abandoned(heap, class, true);
-        }
+        pool = next_pool(heap, class);
         if (pool == NULL) {
             return NULL;
         }

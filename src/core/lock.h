@@ -3,8 +3,9 @@
 
 // Locks, and the order in which they are taken.
 //
-// A thread takes a lock only while the highest that it holds ranks lower; fork takes all of them in
-// this order. A holder makes no system call under a lock that many threads share (all but HEAPS,
+// A thread takes a lock only while the highest that it holds ranks lower. Fork takes all of them in
+// this order, and fork, the audit and the snapshot alone take several of one rank, as they are
+// listed. A holder makes no system call under a lock that many threads share (all but HEAPS,
 // HEAP and GROW), but for mincore, once for a new arena of a large heap. A lock knows its holder,
 // so that a signal handler, or a fork inside one, can see that the interrupted code of its own
 // thread holds it.

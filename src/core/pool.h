@@ -68,7 +68,6 @@ enum pm_pool_state {
                      // list of full ones
     PM_POOL_ABANDONED, // nobody's, with room; on the list of its class
     PM_POOL_PURGING,   // free, off all lists while its pages are given back
-    PM_POOL_STATE_COUNT
 };
 
 // Values of a pool's owner that are no heap.

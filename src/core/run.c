@@ -232,11 +232,11 @@ static void *take_elsewhere(const struct pm_runs *runs, size_t count, size_t roo
     return at;
 }
 
-// Has the shard as many arenas as the others on average? Only then it takes what these have free
-// before it makes another one: threads that have moved apart would meet there.
+// Has the shard of short runs as many arenas as the others on average? Only then it takes what
+// these have free before it makes another one: threads that have moved apart would meet there.
 static bool has_its_share(const struct pm_runs *runs) {
     size_t all = 0, having = 0;
-    for (unsigned shard = 0; shard < PM_RUN_SHARDS; shard++) {
+    for (unsigned shard = 0; is_short(runs) && shard < PM_RUN_SHARDS; shard++) {
         const size_t count = pm_get(&pm_runs[shard].count);
         all += count;
         having += count != 0;

@@ -13,8 +13,8 @@ struct pm_heap;
 struct pm_thread {
     // What the fast paths use: the thread's heap, or one of two empty heaps, from which every
     // request misses and to which every block is somebody else's: PM_NO_HEAP before the thread's
-    // start and after its end; PM_BUSY_HEAP while the thread is inside a fast
-    // path or a miss, so that a signal handler which allocates there keeps out.
+    // start and after its end; PM_BUSY_HEAP while the thread is inside a fast path or a miss, so
+    // that a signal handler which allocates there keeps out.
     struct pm_heap *fast;
     // The thread's heap; NULL before its first miss, PM_HEAP_ENDED after its end.
     struct pm_heap *heap;

@@ -32,7 +32,6 @@ struct sip {
 };
 
 static struct key key;
-static bool is_started;
 
 // --- The key ----------------------------------------------------------------------------------
 
@@ -83,15 +82,12 @@ static void read_secret(uint64_t secret[2]) {
 }
 
 void po_hash_start(void) {
-    if (is_started) {
-        return;
-    }
-    is_started = true;
     const int error = errno;
     const char *const text = secure_getenv(VARIABLE);
     uint64_t seed;
     if (text != NULL && read_number(text, &seed)) {
         make_key(seed, seed);
+        errno = error;
         return;
     }
     if (text != NULL && *text != 0) {

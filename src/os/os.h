@@ -102,7 +102,7 @@ bool pm_os_signals_blocked(void);
 
 int pm_os_pid(void);
 
-// SIGABRT, whatever the program does with it.
+// Ends the program by libc's abort(), which a handler of SIGABRT may leave by a jump.
 void pm_os_abort(void) PM_NORETURN;
 
 #endif

@@ -443,14 +443,23 @@ TEST(a_heap_goes_on_in_the_child_of_fork) {
 }
 
 static pthread_barrier_t locked;
+static bool is_done, has_forked;
 
-// As in the middle of a miss.
+// As in the middle of a miss, which ends when the fork waits for it.
 static void *hold_lock(void *nothing) {
     pm_lock(&forked->lock);
     pthread_barrier_wait(&locked);
-    usleep(50000);
+    while ((pm_get(&forked->lock.word) & PM_LOCK_WAITED) == 0 && !pm_get(&has_forked)) {
+        sched_yield();
+    }
+    pm_set(&is_done, true);
     pm_unlock(&forked->lock);
     return nothing;
+}
+
+static void go_on_after_the_miss(void *nothing) {
+    CHECK(pm_get(&is_done));
+    go_on(nothing);
 }
 
 TEST(a_fork_waits_for_the_miss_of_a_heap) {
@@ -463,7 +472,8 @@ TEST(a_fork_waits_for_the_miss_of_a_heap) {
     pthread_barrier_init(&locked, NULL, 2);
     CHECK(pthread_create(&thread, NULL, hold_lock, NULL) == 0);
     pthread_barrier_wait(&locked);
-    unit_in_child(go_on, NULL);
+    unit_in_child(go_on_after_the_miss, NULL);
+    pm_set(&has_forked, true);
     pthread_join(thread, NULL);
     go_on(NULL);
 }
