@@ -16,15 +16,19 @@
 #include "os/os.h"
 
 // Pools of a heap that are hidden from its thread, for now: those without a block in use, and those
-// that are due to be purged inside. Current ones are out of their lanes, listed ones without blocks
-// off their bins; those with blocks seem to be nobody's, so that what is freed goes to their remote
-// lists. Under the heap's lock.
+// that are due to be purged inside. Current ones are out of their lanes. All seem to be nobody's, so
+// that what is freed goes to their remote lists. Under the heap's lock.
 struct hidden {
     struct pm_pool *current[PM_CLASS_COUNT];
     unsigned count;
-    struct pm_list freed; // by their links
-    struct pm_list due;   // by their places in the heap's list of all listed pools
+    struct pm_list listed; // by their places in the heap's list of all listed pools
 };
+
+static void hide_listed(struct pm_pool *pool, struct hidden *hidden) {
+    pm_list_remove(&pool->inner.rest);
+    pm_list_push_back(&hidden->listed, &pool->inner.rest);
+    pm_set(&pool->shared.owner, PM_OWNER_NOBODY);
+}
 
 static void hide_freed(struct pm_heap *heap, pm_class class, struct hidden *hidden) {
     if ((pm_get(&heap->freed[class / 64]) >> (class % 64) & 1) == 0) {
@@ -34,8 +38,7 @@ static void hide_freed(struct pm_heap *heap, pm_class class, struct hidden *hidd
     PM_LIST_EACH(link, &heap->bin[class]) {
         struct pm_pool *const pool = pm_pool_of_link(link);
         if (pm_pool_remote_count(pool) == pm_get(&pool->owned.used)) {
-            pm_heap_unlist_pool(heap, pool);
-            pm_list_push_back(&hidden->freed, &pool->owned.link);
+            hide_listed(pool, hidden);
         }
     }
 }
@@ -51,9 +54,7 @@ static void hide_due(struct pm_heap *heap, bool all, struct hidden *hidden) {
         link = &pool->inner.rest;
         pm_heap_look_later(heap, pool);
         if (pm_inner_is_due(pool, all)) {
-            pm_list_remove(&pool->inner.rest);
-            pm_list_push_back(&hidden->due, &pool->inner.rest);
-            pm_set(&pool->shared.owner, PM_OWNER_NOBODY);
+            hide_listed(pool, hidden);
             bytes += PM_POOL_BYTES(pool->shared.bits);
         }
     }
@@ -61,8 +62,7 @@ static void hide_due(struct pm_heap *heap, bool all, struct hidden *hidden) {
 
 static void hide(struct pm_heap *heap, bool all, struct hidden *hidden) {
     hidden->count = 0;
-    pm_list_init(&hidden->freed);
-    pm_list_init(&hidden->due);
+    pm_list_init(&hidden->listed);
     for (unsigned class = 0; class < PM_CLASS_COUNT; class ++) {
         struct pm_pool *const pool = pm_heap_current(heap, (pm_class) class);
         if (pool != PM_NO_POOL && (pm_pool_is_spare(pool) || pm_inner_is_due(pool, all))) {
@@ -76,7 +76,7 @@ static void hide(struct pm_heap *heap, bool all, struct hidden *hidden) {
 }
 
 static bool hides_any(const struct hidden *hidden) {
-    return hidden->count != 0 || !pm_list_empty(&hidden->freed) || !pm_list_empty(&hidden->due);
+    return hidden->count != 0 || !pm_list_empty(&hidden->listed);
 }
 
 // Purges inside of the pools that keep blocks in use. The thread is outside.
@@ -89,7 +89,7 @@ static size_t purge_hidden(const struct hidden *hidden) {
             looked = true;
         }
     }
-    PM_LIST_EACH(link, &hidden->due) {
+    PM_LIST_EACH(link, &hidden->listed) {
         bytes += pm_inner_purge(pm_pool_of_rest(link));
         looked = true;
     }
@@ -133,13 +133,7 @@ static size_t settle(struct pm_heap *heap, struct hidden *hidden, bool outside) 
     for (unsigned i = 0; i < hidden->count; i++) {
         settle_current(heap, hidden->current[i], outside);
     }
-    PM_LIST_EACH(link, &hidden->freed) {
-        struct pm_pool *const pool = pm_pool_of_link(link);
-        pm_list_remove(link);
-        pm_heap_list_pool(heap, pool);
-        settle_listed(heap, pool, outside);
-    }
-    PM_LIST_EACH(link, &hidden->due) {
+    PM_LIST_EACH(link, &hidden->listed) {
         pm_list_remove(link);
         pm_list_push_back(&heap->rest, link);
         settle_listed(heap, pm_pool_of_rest(link), outside);
