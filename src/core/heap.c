@@ -360,8 +360,8 @@ static struct pm_pool *next_pool(struct pm_heap *heap, pm_class class) {
 
 // Before a class touches fresh memory for one or a few blocks, a slightly larger one lends it a
 // block that is there: what one class has too much another has too little of. NULL when none can,
-// or the class has something else left. In a private heap the size of a block depends on what it is
-// asked for alone, not on what is resident, so that a program's run repeats.
+// or the class has something else left. In a private heap no size depends on what is resident, so
+// that a program's run repeats.
 static struct pm_pool *lender_of(const struct pm_heap *heap, pm_class class) {
     const size_t size = pm_classes[class].size, most = size + size / PM_LEND_MORE;
     const struct pm_pool *const pool = pm_heap_current(heap, class);

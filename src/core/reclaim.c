@@ -16,8 +16,8 @@
 #include "os/os.h"
 
 // Pools of a heap that are hidden from its thread, for now: those without a block in use, and those
-// that are due to be purged inside. Current ones are out of their lanes. All seem to be nobody's, so
-// that what is freed goes to their remote lists. Under the heap's lock.
+// that are due to be purged inside. Current ones are out of their lanes. All seem to be nobody's,
+// so that what is freed goes to their remote lists. Under the heap's lock.
 struct hidden {
     struct pm_pool *current[PM_CLASS_COUNT];
     unsigned count;
