@@ -92,12 +92,12 @@ enum po_code {
     PO_WRONG_TYPE,   /* an argument is no object of the type that the function takes */
     PO_NO_INDEX,     /* no item has this index */
     PO_BAD_ARGUMENT, /* a number or a NULL that the function does not take */
-    PO_OVERFLOW,     /* the number does not fit the type */
+    PO_OVERFLOW,     /* the number does not fit the type; for programs, none of these sets it */
     PO_BAD_TEXT,     /* no valid UTF-8 */
     PO_UNHASHABLE,   /* the type has no hash: it can't be a key */
     PO_TOO_DEEP,     /* objects in objects, more than PO_DEPTH_MAX levels */
     PO_CHANGED,      /* a callback changed what the function was working on */
-    PO_BAD_TYPE,     /* a type's description can't be right */
+    PO_BAD_TYPE,     /* a type's description can't be right, or the process has 65,536 types */
     PO_BUSY,         /* not from a finalizer, a release or a callback, while objects end */
     PO_CODE_COUNT
 };
@@ -126,7 +126,7 @@ int po_error_set(enum po_code code);
 
 void po_dead_(po_object *object);
 
-/* One reference more; returns its argument, new. */
+/* One reference more; returns its argument, new. NULL is no object. */
 static inline po_object *po_incref(po_object *object) {
     if (!(object->count_ & PO_IMMORTAL_)) {
         object->count_++;
@@ -278,7 +278,7 @@ long po_gc_collect(po_state *state, int generation);
 int po_gc_poll(po_state *state, uint64_t budget_ns);
 
 /* Leaves all objects of now out of all later runs: for programs that fork, whose children then
- * share their memory. Reference counts go on. */
+ * share their memory. Reference counts go on. Inside of a run it does nothing. */
 void po_gc_freeze(po_state *state);
 
 struct po_gc_stats {
@@ -513,15 +513,17 @@ int po_dict_set_take(po_object *dict, po_object *key, po_object *value);
 int po_dict_remove(po_object *dict, po_object *key);
 
 /* The next key and its value, borrowed, in order: 1, or 0 at the end. *position is 0 at first.
- * Values may be set in between, keys neither added nor removed. */
+ * Values may be set in between, keys neither added nor removed. For what is no dict: 0, and
+ * PO_WRONG_TYPE is the last error. */
 int po_dict_next(const po_object *dict, size_t *position, po_object **key, po_object **value);
 
 /* --- Weak references ------------------------------------------------------------------------- */
 
 /* A reference that does not keep its target alive, new. When the target ends while the reference
  * lives, `callback`, where it is not NULL, is called with the reference and `data`; the reference
- * is dead then. It holds a reference to data, which may be NULL. Without a callback, one object
- * serves all, but for immortal targets, which never die. May collect. */
+ * is dead then. With a callback it holds a reference to data, which may be NULL. Without one, data
+ * is left alone, and one object serves all, but for immortal targets, which never die. NULL and
+ * PO_WRONG_TYPE for a target that is ending. May collect. */
 typedef void (*po_weak_callback)(po_object *weakref, po_object *data);
 po_object *po_weakref(po_state *state, po_object *target, po_weak_callback callback,
                       po_object *data);
