@@ -12,6 +12,7 @@
 #include "core/huge.h"
 #include "core/inner.h"
 #include "core/map.h"
+#include "core/remote.h"
 #include "core/run.h"
 #include "os/os.h"
 
@@ -171,6 +172,28 @@ static void audit_bins(struct audit *audit, const struct pm_heap *heap) {
     check(audit, guests == heap->guests, "guests = classes whose lanes hold another's pool", heap);
     check(audit, rest == all, "all listed pools are on one list, too", heap);
     check(audit, bytes == heap->listed_bytes, "listed_bytes = bytes of the listed pools", heap);
+}
+
+static void audit_chains(struct audit *audit, struct pm_heap *heap) {
+    for (unsigned i = 0; i < PM_CHAINS; i++) {
+        const struct pm_chain *const chain = &heap->chain[i];
+        const uintptr_t first = pm_chain_first(chain->word);
+        if (first == 0) {
+            check(audit, chain->word == 0, "no first block = no chain", chain);
+            continue;
+        }
+        const struct pm_pool *const pool = pm_pool_of((const void *)first, PM_SMALL_POOL_BITS);
+        check(audit, pm_chain_of(heap, first) == chain, "a chain is in its pool's place", chain);
+        check(audit, count_list(audit, pool, first) == pm_chain_count(chain->word),
+              "count = blocks chained", chain);
+        check(audit, pm_chain_count(chain->word) <= pool->shared.chain,
+              "a chain takes so many, and none of a private heap's pool", pool);
+        check(audit, pm_link_read(chain->last, pool->shared.key) == 0,
+              "a chain ends with its last block", chain);
+        check(audit, pool->owned.used >= pm_chain_count(chain->word), "chained blocks are in use",
+              pool);
+    }
+    check(audit, !heap->chains_closed, "chains are closed under the heap's lock only", heap);
 }
 
 struct private_audit {
@@ -372,6 +395,7 @@ size_t pm_audit(void) {
     pm_lock(&pm_huge_blocks.lock);
     PM_LIST_EACH(heap, &pm_heaps.every) {
         audit_bins(&audit, PM_LIST_ENTRY(heap, struct pm_heap, every));
+        audit_chains(&audit, PM_LIST_ENTRY(heap, struct pm_heap, every));
         const uintptr_t word = pm_get(&PM_LIST_ENTRY(heap, struct pm_heap, every)->latest);
         check(&audit, word == 0 || pm_run_is_waiting(word), "a place tells of a run that waits",
               PM_LIST_ENTRY(heap, struct pm_heap, every));

@@ -43,6 +43,12 @@
 // Classes up to this may be guests in the pool of a larger one.
 #define PM_GUEST_MAX 1024
 
+// Remote frees that a thread holds back: for so many pools at a time, so many blocks of each, of so
+// many bytes together. Larger blocks are not held back.
+#define PM_CHAINS       64
+#define PM_CHAIN_BLOCKS 16
+#define PM_CHAIN_BYTES  2048
+
 // Classes from this on borrow blocks up to 1/LEND_MORE larger before they touch fresh memory.
 #define PM_LEND_MIN  1024
 #define PM_LEND_MORE 2

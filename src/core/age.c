@@ -75,8 +75,10 @@ void pm_age(void) {
     }
 }
 
+// First of others, which brings what any thread has freed into one of the own pools.
 static size_t trim_inside(void) {
-    return trim_own(true) + trim_ended(true) + pm_heaps_reclaim(true);
+    const size_t bytes = pm_heaps_reclaim(true) + trim_ended(true);
+    return bytes + trim_own(true);
 }
 
 size_t pm_age_trim(void) {

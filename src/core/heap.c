@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: MIT
 // Copyright (c) the poolmalloc authors
 
-// The misses of heaps, and how heaps begin and end. Frees are in free.c.
+// The misses of heaps, and how heaps begin and end. Frees are in free.c
+// and remote.c.
 //
 // Who may do what to a pool without a lock is decided by its remote word: the thread that has set
 // the owned bit (or took the pool from an arena) is its owner until it clears the bit. All other
 // threads only push blocks on the remote list, and read.
 //
 // A private heap owns all its pools, the FULL ones too. Who frees into one of these tells the heap
-// (free.c, tell_room), so that what others free serves before the heap takes another pool.
+// (remote.c, tell_room), so that what others free serves before the heap takes another pool.
 
 #include "core/heap.h"
 
@@ -20,6 +21,7 @@
 #include "core/heap_pools.h"
 #include "core/inner.h"
 #include "core/meta.h"
+#include "core/remote.h"
 
 const struct pm_pool pm_no_pool_header;
 struct pm_pool *const pm_empty_lanes[PM_LANE_COUNT + 1] = { [0 ... PM_LANE_COUNT] = PM_NO_POOL };
@@ -335,6 +337,9 @@ static void give_back_all_freed(struct pm_heap *heap) {
 // A free pool of the arenas; NULL without memory.
 static struct pm_pool *take_free(struct pm_heap *heap, pm_class class) {
     struct pm_pool *const pool = pm_arena_take(class, heap);
+    if (pool != NULL) {
+        pm_set(&pool->shared.chain, pm_chain_most(heap, pm_classes[class].size));
+    }
     if (PM_UNLIKELY(heap->is_private) && pool != NULL) {
         pm_add(&heap->pool_bytes, PM_POOL_BYTES(pool->shared.bits));
     }
@@ -576,6 +581,7 @@ void pm_heap_purge_inside(struct pm_heap *heap, size_t grown) {
 
 static void abandon_all(struct pm_heap *heap) {
     pm_lock(&heap->lock);
+    pm_chains_send(heap);
     pm_set(&heap->user, NULL);
     for (unsigned class = 0; class < PM_CLASS_COUNT; class ++) {
         struct pm_pool *const current = drop_current(heap, (pm_class) class);

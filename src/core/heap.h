@@ -19,6 +19,12 @@
 
 #define PM_CLASS_WORDS ((PM_CLASS_COUNT + 63) / 64)
 
+// Blocks of one pool that a thread has freed and not pushed yet (core/remote.h).
+struct pm_chain {
+    uint64_t word;  // how many, and the first one, as in a remote word without flags; 0: none
+    uintptr_t last; // where there is a first one
+};
+
 struct pm_heap {
     struct pm_pool *lane[PM_LANE_COUNT]; // current pools; PM_NO_POOL where there is none
     struct pm_lock lock;
@@ -38,6 +44,7 @@ struct pm_heap {
     bool in_miss;                   // its thread is in one, or was thrown out of one
     bool ended;                     // idle; of a private heap, destroyed
     bool is_private;                // what follows `user` is of use; never changes
+    bool chains_closed;             // to its thread (core/remote.h); under `lock`
     uint64_t misses;                // written by its thread
     struct pm_run_home home;        // where its thread takes short runs from
     // The words of its thread, NULL while idle or private; written under `lock`.
@@ -52,6 +59,8 @@ struct pm_heap {
     struct pm_list runs[PM_RUNS_COUNT]; // its runs; each under the lock of the shard
     struct pm_list huge;                // its huge blocks; under their lock
     size_t large_blocks, large_bytes;   // of both; atomic
+
+    struct pm_chain chain[PM_CHAINS]; // of no use in a private heap
 };
 
 // Marks the thread-local word of a thread that has ended: its requests go to pm_ended_heap.

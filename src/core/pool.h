@@ -120,7 +120,7 @@ struct pm_pool_shared {
     pm_class class;
     uint8_t state; // enum pm_pool_state
     uint8_t bits;  // pool size
-    uint8_t unused;
+    uint8_t chain; // blocks that a thread may hold back before it pushes them (core/remote.h)
     uint64_t serial;      // how often the pool was taken; makes keys differ
     struct pm_heap *home; // the heap that had it last; a hint, never followed
     uint64_t reserved;

@@ -13,6 +13,7 @@
 #include "core/heap.h"
 #include "core/heap_pools.h"
 #include "core/inner.h"
+#include "core/remote.h"
 #include "os/os.h"
 
 // Pools of a heap that are hidden from its thread, for now: those without a block in use, and those
@@ -152,6 +153,19 @@ static bool is_outside(const struct pm_heap *heap) {
            fast != PM_BUSY_HEAP && pm_os_barrier();
 }
 
+// Sends what the heap's thread has freed and holds back, where it is the caller, or outside. Under
+// the heap's lock.
+static void send_chains(struct pm_heap *heap) {
+    if (heap->user == &pm_thread) {
+        pm_chains_send(heap);
+    } else if (heap->user != NULL && pm_chains_close(heap)) {
+        if (is_outside(heap)) {
+            pm_chains_send(heap);
+        }
+        pm_chains_open(heap);
+    }
+}
+
 // A pool without blocks in use is safe from its thread's frees, which need a block, once none of
 // them is under way; and from its mallocs, which need a lane. A listed pool that seems to be
 // nobody's is safe from its frees.
@@ -160,6 +174,7 @@ static size_t reclaim(struct pm_heap *heap, bool all) {
     size_t bytes = 0;
     pm_run_empty_place(heap);
     pm_lock(&heap->lock);
+    send_chains(heap);
     if (heap->user != NULL && heap->user != &pm_thread) {
         hide(heap, all, &hidden);
         if (hides_any(&hidden)) {
@@ -221,7 +236,22 @@ bool pm_heaps_reclaim_more(void) {
     return unseen != 0;
 }
 
+// What one thread has freed may be the last that kept another's pool.
+static void send_all_chains(void) {
+    pm_lock(&pm_heaps.lock);
+    PM_LIST_EACH(link, &pm_heaps.every) {
+        struct pm_heap *const heap = PM_LIST_ENTRY(link, struct pm_heap, every);
+        pm_lock(&heap->lock);
+        send_chains(heap);
+        pm_unlock(&heap->lock);
+    }
+    pm_unlock(&pm_heaps.lock);
+}
+
 size_t pm_heaps_reclaim(bool all) {
+    if (all) {
+        send_all_chains();
+    }
     const size_t count = pm_get(&pm_heaps.count);
     if (pm_get(&pm_heaps.unseen) == 0) {
         pm_set(&pm_heaps.unseen, count);

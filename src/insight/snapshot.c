@@ -11,6 +11,7 @@
 #include "base/atomic.h"
 #include "base/bits.h"
 #include "core/inner.h"
+#include "core/remote.h"
 #include "os/os.h"
 
 // Bounds for lists that are read while they change, or from a damaged core.
@@ -149,10 +150,44 @@ static bool visit_huge(struct walk *walk, const char *at) {
     return true;
 }
 
-static bool visit_heap(struct walk *walk, const char *at) {
-    uint64_t misses;
-    if (!get(walk, at + offsetof(struct pm_heap, misses), &misses, sizeof misses)) {
+// What a thread has freed and holds back counted as in use in its pool, which was read before.
+static bool count_chain(struct walk *walk, const struct pm_chain *chain) {
+    uint64_t word;
+    pm_class class = PM_CLASS_COUNT;
+    if (!get(walk, &chain->word, &word, sizeof word)) {
         return false;
+    }
+    const void *const first = (const void *)pm_chain_first(word);
+    if (first == NULL) {
+        return true;
+    }
+    const struct pm_pool *const pool = pm_pool_of(first, PM_SMALL_POOL_BITS);
+    if (!get(walk, &pool->shared.class, &class, sizeof class)) {
+        return false;
+    }
+    class = (pm_class)pm_min(class, PM_CLASS_COUNT - 1);
+    struct pm_class_use *const use = &walk->snapshot->classes[class];
+    const size_t blocks = pm_min(pm_chain_count(word), use->in_use);
+    const size_t bytes = blocks * pm_classes[class].size;
+    walk->snapshot->balance.blocks_in_use -= bytes;
+    walk->snapshot->balance.blocks_free += bytes;
+    walk->snapshot->pinned += bytes;
+    use->in_use -= blocks;
+    use->available += blocks;
+    use->pinned += bytes;
+    return true;
+}
+
+static bool visit_heap(struct walk *walk, const char *at) {
+    const struct pm_heap *const heap = (const struct pm_heap *)at;
+    uint64_t misses;
+    if (!get(walk, &heap->misses, &misses, sizeof misses)) {
+        return false;
+    }
+    for (unsigned i = 0; i < PM_CHAINS; i++) {
+        if (!count_chain(walk, &heap->chain[i])) {
+            return false;
+        }
     }
     walk->snapshot->heaps++;
     walk->snapshot->misses += misses;

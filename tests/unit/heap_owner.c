@@ -9,6 +9,7 @@
 #include "core/arena.h"
 #include "core/heap.h"
 #include "core/mode.h"
+#include "core/remote.h"
 #include "poolmalloc.h"
 
 #include <pthread.h>
@@ -100,6 +101,12 @@ TEST(pools_of_an_ended_thread_serve_the_next_miss_of_another) {
     }
 }
 
+static void send_chains(void) {
+    pm_lock(&pm_thread.heap->lock);
+    pm_chains_send(pm_thread.heap);
+    pm_unlock(&pm_thread.heap->lock);
+}
+
 static void take_pool(struct pm_pool **of_first) {
     *of_first = pool_of(unit_take(BLOCK));
     for (unsigned i = 1; i < POOL_BLOCKS; i++) {
@@ -122,12 +129,14 @@ TEST(abandoned_pools_wait_until_a_part_is_free_and_all_have_their_turn) {
             pm_free(full[i].at[j]);
         }
     }
+    send_chains();
     AUDIT();
     take_pool(&taken);
     CHECK(pm_heaps.abandoned[pm_class_of(BLOCK)].count == POOLS, "a nearly full one was taken");
     // Now the last of those that were passed by.
     struct blocks *const roomy = &full[PM_PICK_PASS - 1];
     pm_free(roomy->at[0]);
+    send_chains();
     take_pool(&taken);
     CHECK(taken != pool_of(roomy->at[0]), "more were passed by than may be");
     AUDIT();
