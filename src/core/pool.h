@@ -18,7 +18,7 @@
 //
 //     UNUSED, FREE -> CURRENT    pm_arena_take, then the heap (core/heap.c: set_current)
 //     CURRENT -> FULL            detach: no block is left, the pool leaves its heap
-//     FULL, ABANDONED -> LISTED  core/free.c, adopt: a free of one of its blocks takes it for the
+//     FULL, ABANDONED -> LISTED  core/remote.c, adopt: a free of one of its blocks takes it for the
 //                                freeing heap, when it was last that heap's, or the heap has none
 //                                listed
 //     FULL -> ABANDONED          adopt, otherwise: whichever heap misses next may have it
@@ -40,7 +40,8 @@
 //     carved blocks = blocks on the list + blocks on the remote list
 //                     + blocks put away (core/inner.h) + blocks handed out
 //     used = blocks handed out + blocks on the remote list + (1 when CURRENT)
-// so that `used` reaches 0 only when a pool that nobody allocates from has lost its last block.
+// (a chained block, see core/remote.h, is handed out still), so that `used` reaches 0 only when a
+// pool that nobody allocates from has lost its last block.
 
 #ifndef PM_CORE_POOL_H
 #define PM_CORE_POOL_H
