@@ -11,6 +11,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -18,6 +19,7 @@
 #include <sys/uio.h>
 #include <time.h>
 
+#include "base/atomic.h"
 #include "base/bits.h"
 
 #define DESCRIPTOR_FLOOR 64
@@ -175,11 +177,44 @@ int pm_os_write(int fd, const void *from, size_t size) {
     return 0;
 }
 
+// Before it finds that there is no way HOW to change the set of blocked signals, the kernel reads a
+// set of 64 from there.
+static bool is_readable(uintptr_t word) {
+    enum { HOW = -1 };
+    return call(SYS_rt_sigprocmask, HOW, (long)word, 0, sizeof(uint64_t), 0, 0) == -EINVAL;
+}
+
+// For processes that may not read as the kernel would for another one. What another thread unmaps
+// between the look and the read faults.
+static bool look_and_read(uintptr_t at, char *to, size_t size) {
+    const size_t word = sizeof(uint64_t);
+    for (uintptr_t i = pm_round_down(at, word); i < at + size; i += word) {
+        if (!is_readable(i)) {
+            return false;
+        }
+    }
+    if (at % word == 0 && size % word == 0) {
+        for (size_t i = 0; i < size; i += word) {
+            const uint64_t value = pm_get((const uint64_t *)(at + i));
+            memcpy(to + i, &value, word);
+        }
+    } else {
+        for (size_t i = 0; i < size; i++) {
+            to[i] = pm_get((const char *)(at + i));
+        }
+    }
+    return true;
+}
+
 bool pm_os_peek(const void *at, void *to, size_t size) {
     struct iovec local = { .iov_base = to, .iov_len = size };
     struct iovec remote = { .iov_base = (void *)at, .iov_len = size };
-    return call(SYS_process_vm_readv, pm_os_pid(), (long)&local, 1, (long)&remote, 1, 0) ==
-           (long)size;
+    const long done =
+        call(SYS_process_vm_readv, pm_os_pid(), (long)&local, 1, (long)&remote, 1, 0);
+    if (PM_UNLIKELY(failed(done) && done != -EFAULT)) {
+        return look_and_read((uintptr_t)at, to, size);
+    }
+    return done == (long)size;
 }
 
 uintptr_t pm_os_break(void) {

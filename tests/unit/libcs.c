@@ -13,9 +13,16 @@
 #include "os/os.h"
 #include "poolmalloc.h"
 
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <malloc.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 #define TEST(name) UNIT_TEST(libcs, name)
 
@@ -96,6 +103,43 @@ TEST(blocks_of_a_threads_arena_are_recognised) {
               UNIT_THREAD_SANITIZER);
         check_theirs(blocks[i], i * 5000);
     }
+}
+
+// As in sandboxes: the process may not read as it would read another one.
+static void forbid_readv(void) {
+    struct sock_filter rules[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_process_vm_readv, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const struct sock_fprog program = { sizeof rules / sizeof *rules, rules };
+    CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+    CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+    CHECK(process_vm_readv(getpid(), NULL, 0, NULL, 0, 0) == -1 && errno == EPERM);
+}
+
+static void recognise_in_a_sandbox(void *unused) {
+    (void)unused;
+    char *const pages =
+        mmap(NULL, 3 << 12, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char copy[32];
+    forbid_readv();
+    for (size_t n = 1; n < 2000000; n *= 3) {
+        char *const block = __libc_malloc(n);
+        check_theirs(block, n);
+        __libc_free(block);
+    }
+    CHECK(munmap(pages + 4096, 4096) == 0);
+    memset(pages, 7, 4096);
+    CHECK(pm_os_peek(pages + 4096 - 32, copy, 32) && copy[0] == 7 && copy[31] == 7);
+    CHECK(pm_os_peek(pages + 4095, copy, 1) && pm_os_peek(pages + 8192, copy, 1));
+    CHECK(!pm_os_peek(pages + 4096 - 16, copy, 32) && !pm_os_peek(pages + 4096, copy, 1));
+    CHECK(!pm_os_peek(pages + 8192 - 8, copy, 16) && !pm_os_peek((void *)8, copy, 8));
+}
+
+TEST(they_are_recognised_where_process_vm_readv_is_forbidden) {
+    CHECK(unit_in_child(recognise_in_a_sandbox, NULL));
 }
 
 TEST(places_inside_of_blocks_are_not_theirs) {
