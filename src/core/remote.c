@@ -281,10 +281,12 @@ bool pm_heap_push_remote(void *at, unsigned bits) {
     }
     pm_set(&pm_thread.fast, PM_BUSY_HEAP);
     pm_signal_fence();
+    // Before the chain, which others may send until they open the heap's chains again.
+    const bool closed = __atomic_load_n(&heap->chains_closed, __ATOMIC_ACQUIRE);
     struct pm_chain *const chain = pm_chain_of(heap, block);
     const uint64_t word = pm_get(&chain->word);
-    if (PM_UNLIKELY(__atomic_load_n(&heap->chains_closed, __ATOMIC_ACQUIRE)) ||
-        !are_of_one_pool(pm_chain_first(word), block) || pm_chain_count(word) >= most) {
+    if (PM_UNLIKELY(closed) || !are_of_one_pool(pm_chain_first(word), block) ||
+        pm_chain_count(word) >= most) {
         return chain_first_and_leave(heap, pool, block);
     }
     // In one store, after the link: who reads the chain finds it whole.
