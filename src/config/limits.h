@@ -44,10 +44,12 @@
 #define PM_GUEST_MAX 1024
 
 // Remote frees that a thread holds back: for so many pools at a time, so many blocks of each, of so
-// many bytes together. Larger blocks are not held back.
+// many bytes together. Larger blocks are not held back, nor those of a pool that has no more than
+// CHAIN_LAST chains of blocks in use: the last ones would keep it.
 #define PM_CHAINS       64
 #define PM_CHAIN_BLOCKS 16
 #define PM_CHAIN_BYTES  2048
+#define PM_CHAIN_LAST   4
 
 // Classes from this on borrow blocks up to 1/LEND_MORE larger before they touch fresh memory.
 #define PM_LEND_MIN  1024

@@ -37,9 +37,14 @@ static uintptr_t pool_block(pm_class class, bool exact) {
 }
 
 // When memory is refused, by the OS or a limit: everything that is kept for later requests goes
-// back, and the request is tried once more. False when there was nothing, or no room would do.
+// back, and the request is tried once more. A block that a thread had chained may serve it, where
+// no page went. False when no room would do.
 static bool reclaim(size_t n) {
-    return pm_limit_can_ever_allow(n) && pm_age_trim() != 0;
+    const bool can = pm_limit_can_ever_allow(n);
+    if (can) {
+        pm_age_trim();
+    }
+    return can;
 }
 
 static void *any_block(size_t n, bool zero) {

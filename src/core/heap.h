@@ -151,9 +151,8 @@ uintptr_t pm_heap_take_block(struct pm_heap *heap, pm_class class, bool exact, u
 // nothing.
 enum pm_verdict pm_heap_free_block(struct pm_heap *heap, void *block, unsigned bits);
 
-// The usual remote free: of a sound block into a pool that another heap owns. Touches no heap, so
-// that it needs no place in the library. False: not done, and the block may have lost its first
-// word.
+// The usual remote free: of a sound block into a pool that another heap owns. Called as the fast
+// paths are. False: not done, and the block may have lost its first word.
 bool pm_heap_push_remote(void *block, unsigned bits);
 
 // In the bin of the class there may be a pool of which all blocks are free. By any thread.

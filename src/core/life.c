@@ -13,6 +13,7 @@
 #include "core/heap.h"
 #include "core/huge.h"
 #include "core/meta.h"
+#include "core/remote.h"
 #include "core/run.h"
 
 enum { NOT_STARTED, STARTING, STARTED };
@@ -163,7 +164,7 @@ void pm_life_after_fork_in_parent(void) {
     }
 }
 
-// The other threads are gone: at any point of a fast path, which loses at most a block each, or of
+// The other threads are gone: at any point of a fast path, which loses at most a chain each, or of
 // a purge or a mapping between two locks, which loses what it had in hands. Private heaps go on.
 void pm_life_after_fork_in_child(void) {
     if (!pm_life_started()) {
@@ -172,6 +173,9 @@ void pm_life_after_fork_in_child(void) {
     const bool forking = is_forking();
     pm_lock_reset(&pm_heaps.lock);
     for_all_lower_locks(pm_lock_reset);
+    PM_LIST_EACH(link, &pm_heaps.every) {
+        pm_chains_open(PM_LIST_ENTRY(link, struct pm_heap, every));
+    }
     if (!forking) {
         return;
     }

@@ -2,8 +2,8 @@
 // Copyright (c) the poolmalloc authors
 
 // Memory that threads hold which are outside of the library, as those that sleep are: their pools
-// without a block in use go back, the others are purged inside. The run that waits in a heap's
-// place goes back of any thread.
+// without a block in use go back, the others are purged inside, and the blocks that they have
+// chained go to their pools. The run that waits in a heap's place goes back of any thread.
 
 #include "core/reclaim.h"
 
@@ -143,9 +143,10 @@ static size_t settle(struct pm_heap *heap, struct hidden *hidden, bool outside) 
 }
 
 // Is the thread outside of the library, and all that it did there visible? A thread marks itself
-// busy before it looks at its lanes, or frees. After the first barrier, either its mark is visible,
-// or it finds lanes and owners as they are now, and then waits for the lock of the heap, or frees
-// as others do. After the second one, what it stored before it took the mark away is visible.
+// busy before it looks at its lanes or chains, or frees. After the first barrier, either its mark
+// is visible, or it finds lanes and owners as they are now, and its chains closed, and then waits
+// for the lock of the heap, or frees as others do. After the second one, what it stored before it
+// took the mark away is visible.
 static bool is_outside(const struct pm_heap *heap) {
     struct pm_heap *fast;
     // The words of a thread that was ended without its destructors may be gone.

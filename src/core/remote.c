@@ -6,6 +6,8 @@
 #include "core/abandoned.h"
 #include "core/arena.h"
 #include "core/heap_pools.h"
+#include "core/misuse.h"
+#include "os/os.h"
 
 static struct pm_chain one_block(uintptr_t block) {
     return (struct pm_chain){ .word = PM_REMOTE_ONE + block, .last = block };
@@ -119,9 +121,13 @@ static void push_or_adopt(struct pm_heap *heap, struct pm_pool *pool,
 }
 
 // From here on the chain is its caller's. It is taken first and sent then, so that no block is both
-// chained and handed out.
-static struct pm_chain take_chain(struct pm_chain *chain) {
+// chained and handed out; a second free in between is not found out. Who sends it writes its last
+// link, so a write of the program to that block has to be seen here.
+static struct pm_chain take_chain(struct pm_chain *chain, const struct pm_pool *pool) {
     const struct pm_chain taken = { pm_get(&chain->word), pm_get(&chain->last) };
+    if (PM_UNLIKELY(pm_link_read(taken.last, pool->shared.key) != 0)) {
+        pm_misuse("free", (const void *)taken.last, PM_LIST_OVERWRITTEN);
+    }
     pm_set(&chain->word, 0);
     pm_signal_fence();
     return taken;
@@ -139,10 +145,11 @@ static PM_NOINLINE bool send_pushed(const struct pm_heap *heap, struct pm_chain 
     if (!is_pushed(heap, pool, count, remote)) {
         return false;
     }
-    const struct pm_chain taken = take_chain(chain);
+    const struct pm_chain taken = take_chain(chain, pool);
     if (PM_UNLIKELY(!try_push(heap, pool, &taken, &remote))) {
         pm_link_write(taken.last, 0, pool->shared.key);
-        pm_set(&chain->word, taken.word);
+        pm_signal_fence();
+        __atomic_store_n(&chain->word, taken.word, __ATOMIC_RELEASE);
         return false;
     }
     return true;
@@ -151,7 +158,7 @@ static PM_NOINLINE bool send_pushed(const struct pm_heap *heap, struct pm_chain 
 static void send(struct pm_heap *heap, struct pm_chain *chain) {
     if (pm_get(&chain->word) != 0) {
         struct pm_pool *const pool = pool_of_chain(chain);
-        const struct pm_chain taken = take_chain(chain);
+        const struct pm_chain taken = take_chain(chain, pool);
         push_or_adopt(heap, pool, &taken);
     }
 }
@@ -213,8 +220,10 @@ bool pm_chains_lead_to(const struct pm_pool *pool, uintptr_t block) {
 void pm_remote_free(struct pm_heap *heap, struct pm_pool *pool, uintptr_t block) {
     const struct pm_chain chain = one_block(block);
     pm_lock(&heap->lock);
-    // In its place a chain of this pool may wait, or of another one, which the heap is to adopt.
-    send(heap, pm_chain_of(heap, block));
+    if (pm_get(&pool->shared.chain) != 0) {
+        // In its place a chain of this pool may wait, or of another one that the heap is to adopt.
+        send(heap, pm_chain_of(heap, block));
+    }
     push_or_adopt(heap, pool, &chain);
     pm_unlock(&heap->lock);
 }
@@ -234,13 +243,37 @@ static PM_NOINLINE bool push_block(const struct pm_heap *heap, struct pm_pool *p
     return true;
 }
 
-// The first block of a chain, once the one in its place is sent. False when the heap's chains are
-// closed, or that one is of a pool which is to be adopted.
-static bool chain_first(struct pm_heap *heap, const struct pm_pool *pool, uintptr_t block) {
-    struct pm_chain *const chain = pm_chain_of(heap, block);
-    if (__atomic_load_n(&heap->chains_closed, __ATOMIC_ACQUIRE) ||
-        (pm_get(&chain->word) != 0 && !send_pushed(heap, chain))) {
+// Without the barrier nobody finds a thread outside to send what it has chained.
+static bool has_barrier(void) {
+    enum { UNKNOWN, YES, NO };
+    static uint32_t known;
+    if (PM_UNLIKELY(pm_get(&known) == UNKNOWN)) {
+        pm_set(&known, pm_os_has_barrier() ? YES : NO);
+    }
+    return pm_get(&known) == YES;
+}
+
+static bool may_start_chain(const struct pm_pool *pool, uint32_t most) {
+    return has_barrier() && (pm_get(&pool->shared.state) == PM_POOL_CURRENT ||
+                             pm_pool_in_use(pool) > PM_CHAIN_LAST * most);
+}
+
+// Starts a chain with the block, once the one in its place is sent, or pushes it. False when the
+// heap's chains are closed, or a pool is to be adopted.
+static bool chain_first(struct pm_heap *heap, struct pm_pool *pool, uintptr_t block,
+                        uint32_t most) {
+    if (__atomic_load_n(&heap->chains_closed, __ATOMIC_ACQUIRE)) {
         return false;
+    }
+    struct pm_chain *const chain = pm_chain_of(heap, block);
+    const uint64_t word = pm_get(&chain->word);
+    const bool starts = may_start_chain(pool, most);
+    if (word != 0 && (starts || are_of_one_pool(pm_chain_first(word), block)) &&
+        !send_pushed(heap, chain)) {
+        return false;
+    }
+    if (!starts) {
+        return push_block(heap, pool, block);
     }
     pm_set(&chain->last, block);
     pm_link_write(block, 0, pool->shared.key);
@@ -248,9 +281,9 @@ static bool chain_first(struct pm_heap *heap, const struct pm_pool *pool, uintpt
     return true;
 }
 
-static PM_NOINLINE bool chain_first_and_leave(struct pm_heap *heap, const struct pm_pool *pool,
+static PM_NOINLINE bool chain_first_and_leave(struct pm_heap *heap, struct pm_pool *pool,
                                               uintptr_t block) {
-    const bool done = chain_first(heap, pool, block);
+    const bool done = chain_first(heap, pool, block, pm_get(&pool->shared.chain));
     pm_signal_fence();
     pm_set(&pm_thread.fast, heap);
     return done;

@@ -10,20 +10,23 @@
 //     heap    chain[i]: count and first block | last block
 //     first block -> ... -> last block -> end       links as those of the pool's free lists
 //
-// To its pool a chained block is in use still. A chain is sent when it is full, when a block of
-// another pool needs its place, when the thread ends or trims, and when someone ages the memory of
-// threads that sleep. A pool of which a block is chained is not given back; a private heap's may be
-// at any time, and so its blocks are never chained.
+// To its pool a chained block is in use still. A chain is sent when it is full and another block
+// comes, when a block of another pool needs its place, when the thread ends or trims, and when
+// someone ages the memory of threads that sleep. A pool of which a block is chained is not given
+// back; a private heap's may be at any time, and so its blocks are never chained. Nor are those of
+// a pool that is about to lose its last ones, nor any where memory is limited, or where nobody
+// could send what a sleeping thread has chained.
 //
-// A chain is written by its heap's thread, which has marked itself busy, while the heap's chains
-// are open; and by who holds the heap's lock, has closed them, and has found the thread outside of
-// the library since (core/reclaim.c). All may read it. A thread that stops anywhere in here, for
-// ever, loses at most a chain.
+// A chain is read and written by its heap's thread, which has marked itself busy, and then has
+// found the heap's chains open; and by who holds the heap's lock, has closed them, and has found
+// the thread outside of the library since (core/reclaim.c). All may read it. A thread that stops
+// anywhere in here, for ever, loses at most a chain.
 
 #ifndef PM_CORE_REMOTE_H
 #define PM_CORE_REMOTE_H
 
 #include "core/heap.h"
+#include "core/limit.h"
 
 PM_INLINE struct pm_chain *pm_chain_of(struct pm_heap *heap, uintptr_t block) {
     const uintptr_t pool = block >> PM_SMALL_POOL_BITS;
@@ -40,7 +43,7 @@ PM_INLINE uint32_t pm_chain_count(uint64_t word) {
 
 // How many blocks of a pool a chain takes; 0 where each is pushed at once.
 PM_INLINE uint8_t pm_chain_most(const struct pm_heap *owner, size_t size) {
-    const size_t most = owner->is_private ? 0 : PM_CHAIN_BYTES / size;
+    const size_t most = owner->is_private || pm_limit_is_set() ? 0 : PM_CHAIN_BYTES / size;
     return most < 2 ? 0 : (uint8_t)pm_min(most, PM_CHAIN_BLOCKS);
 }
 

@@ -40,8 +40,8 @@ enum visit {
 
 // The thread's word says busy. That is a handler inside an interrupted call, or the program has
 // left such a handler by a jump, for good. Then no handler runs, and none of its signals is
-// blocked; a fast path that is never resumed has lost a block at most, but a miss may have left
-// anything.
+// blocked; a fast path that is never resumed has lost a block, or a chain of them, at most, but a
+// miss may have left anything.
 static bool was_jumped_out_of(void) {
     const struct pm_heap *const heap = pm_thread.heap;
     return heap != NULL && heap != PM_HEAP_ENDED && !heap->in_miss && !pm_os_signals_blocked();

@@ -150,24 +150,18 @@ static bool visit_huge(struct walk *walk, const char *at) {
     return true;
 }
 
-// What a thread has freed and holds back counted as in use in its pool, which was read before.
-static bool count_chain(struct walk *walk, const struct pm_chain *chain) {
-    uint64_t word;
-    pm_class class = PM_CLASS_COUNT;
-    if (!get(walk, &chain->word, &word, sizeof word)) {
-        return false;
+// What a thread has freed and holds back counted as in use in its pool, which was read before. Of
+// another process, the pool may be gone by now.
+static void count_chain(struct walk *walk, const struct pm_chain *chain) {
+    const void *const first = (const void *)pm_chain_first(chain->word);
+    pm_class class;
+    if (first == NULL || !get(walk, &pm_pool_of(first, PM_SMALL_POOL_BITS)->shared.class, &class,
+                              sizeof class) ||
+        class >= PM_CLASS_COUNT) {
+        return;
     }
-    const void *const first = (const void *)pm_chain_first(word);
-    if (first == NULL) {
-        return true;
-    }
-    const struct pm_pool *const pool = pm_pool_of(first, PM_SMALL_POOL_BITS);
-    if (!get(walk, &pool->shared.class, &class, sizeof class)) {
-        return false;
-    }
-    class = (pm_class)pm_min(class, PM_CLASS_COUNT - 1);
     struct pm_class_use *const use = &walk->snapshot->classes[class];
-    const size_t blocks = pm_min(pm_chain_count(word), use->in_use);
+    const size_t blocks = pm_min(pm_chain_count(chain->word), use->in_use);
     const size_t bytes = blocks * pm_classes[class].size;
     walk->snapshot->balance.blocks_in_use -= bytes;
     walk->snapshot->balance.blocks_free += bytes;
@@ -175,19 +169,27 @@ static bool count_chain(struct walk *walk, const struct pm_chain *chain) {
     use->in_use -= blocks;
     use->available += blocks;
     use->pinned += bytes;
+}
+
+static bool count_chains(struct walk *walk, const struct pm_heap *heap) {
+    enum { PART = PM_CHAINS / 4 };
+    struct pm_chain part[PART];
+    for (unsigned i = 0; i < PM_CHAINS; i += PART) {
+        if (!get(walk, &heap->chain[i], part, sizeof part)) {
+            return false;
+        }
+        for (unsigned j = 0; j < PART; j++) {
+            count_chain(walk, &part[j]);
+        }
+    }
     return true;
 }
 
 static bool visit_heap(struct walk *walk, const char *at) {
     const struct pm_heap *const heap = (const struct pm_heap *)at;
     uint64_t misses;
-    if (!get(walk, &heap->misses, &misses, sizeof misses)) {
+    if (!get(walk, &heap->misses, &misses, sizeof misses) || !count_chains(walk, heap)) {
         return false;
-    }
-    for (unsigned i = 0; i < PM_CHAINS; i++) {
-        if (!count_chain(walk, &heap->chain[i])) {
-            return false;
-        }
     }
     walk->snapshot->heaps++;
     walk->snapshot->misses += misses;

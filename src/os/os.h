@@ -86,6 +86,9 @@ int pm_os_read_file(const char *path, void *to, size_t size);
 // the call. False where the kernel can't.
 bool pm_os_barrier(void);
 
+// Does the kernel have such a barrier, and may this process ask for it?
+bool pm_os_has_barrier(void);
+
 // A descriptor above those that programs use, closed on exec. The descriptor or -errno.
 int pm_os_create_file(const char *path);
 int pm_os_duplicate(int fd);

@@ -767,28 +767,13 @@ TEST(wild_sizes_are_refused) {
 // Mistakes: each ends the program with its sentence.
 static struct pm_heap *mine;
 
-static void be_stopped(const char *sentence, void (*mistake)(void)) {
-    unit_capture();
-    const pid_t child = fork();
-    CHECK(child >= 0);
-    if (child == 0) {
-        mistake();
-        _exit(0);
-    }
-    int status;
-    CHECK(waitpid(child, &status, 0) == child);
-    const char *const text = unit_captured();
-    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT, "'%s' %d", text, status);
-    CHECK(strstr(text, sentence) != NULL, "'%s' and not '%s'", text, sentence);
-}
-
 #define MISTAKE(name, sentence, ...) \
     static void name(void) {         \
         __VA_ARGS__;                 \
     }                                \
     TEST(name##_is_stopped) {        \
         mine = begin();              \
-        be_stopped(sentence, name);  \
+        unit_stopped(sentence, name);  \
     }
 
 static void free_mine(void *block) {
@@ -862,7 +847,7 @@ TEST(a_block_of_libc_is_stopped) {
         cr_skip("a sanitizer serves them");
     }
     mine = begin();
-    be_stopped("a block of libc's own malloc", free_libcs);
+    unit_stopped("a block of libc's own malloc", free_libcs);
 }
 
 static void free_twice_of(size_t n, bool between) {

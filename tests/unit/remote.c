@@ -6,6 +6,7 @@
 #include "fake_os.h"
 #include "unit.h"
 
+#include "config/options.h"
 #include "core/arena.h"
 #include "core/heap.h"
 #include "core/mode.h"
@@ -249,6 +250,42 @@ TEST(the_last_chain_of_an_abandoned_pool_gives_it_back) {
     pm_heaps_reclaim(true);
     CHECK(pool->shared.state == PM_POOL_FREE);
     AUDIT();
+}
+
+// Freed by one thread, while the pools of its own bin have room: nobody adopts them for good.
+TEST(no_chain_keeps_a_pool_that_has_lost_all_else) {
+    start_holder(4 * POOL_BLOCKS, BLOCK);
+    free_theirs(0, PM_CHAIN_BLOCKS + 1);
+    CHECK(pool_of(theirs[0])->shared.state == PM_POOL_LISTED);
+    for (unsigned i = 1; i < 3; i++) {
+        struct pm_pool *const pool = pool_of(theirs[i * POOL_BLOCKS]);
+        CHECK(pool->shared.state == PM_POOL_FULL);
+        free_theirs(i * POOL_BLOCKS, (i + 1) * POOL_BLOCKS);
+        CHECK(pool->shared.state == PM_POOL_FREE);
+        AUDIT();
+    }
+    end_holder();
+}
+
+TEST(where_memory_is_limited_each_block_is_pushed) {
+    pm_options.limit_hard = (size_t)1 << 40;
+    start_holder(20, BLOCK);
+    free_theirs(0, 20);
+    CHECK(chained(theirs[0]) == 0 && pushed(theirs[0]) == 20);
+    pm_options.limit_hard = PM_OPTION_UNSET;
+    end_holder();
+}
+
+// Its link is written anew when the chain is sent, so what the program wrote must be told by then.
+static void overwrite_the_last_of_a_chain(void) {
+    start_holder(20, BLOCK);
+    free_theirs(0, 3);
+    unit_fill(theirs[0], BLOCK, 7);
+    pm_malloc_trim(0);
+}
+
+TEST(a_chained_block_that_was_written_to_is_told) {
+    unit_stopped("free list overwritten", overwrite_the_last_of_a_chain);
 }
 
 static void free_again(void *block) {

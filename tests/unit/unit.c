@@ -187,6 +187,21 @@ const char *unit_captured(void) {
     return text;
 }
 
+void unit_stopped(const char *sentence, void (*mistake)(void)) {
+    unit_capture();
+    const pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        mistake();
+        _exit(0);
+    }
+    int status;
+    CHECK(waitpid(child, &status, 0) == child);
+    const char *const text = unit_captured();
+    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT, "'%s' %d", text, status);
+    CHECK(strstr(text, sentence) != NULL, "'%s' and not '%s'", text, sentence);
+}
+
 uint64_t unit_random(void) {
     static uint64_t state = 1;
     state ^= state << 13;

@@ -78,6 +78,9 @@ void unit_stop_signals(void);
 void unit_capture(void);
 const char *unit_captured(void);
 
+// Makes a mistake in a forked child: it ends the child, with a line that has this sentence.
+void unit_stopped(const char *sentence, void (*mistake)(void));
+
 // Numbers that are the same in each run.
 uint64_t unit_random(void);
 static inline size_t unit_below(size_t limit) {
