@@ -160,7 +160,10 @@
 // The first pieces of memory for signal handlers that allocate inside an interrupted malloc.
 #define PM_EMERGENCY_BYTES ((size_t)64 << 10)
 
-#define PM_LOCK_SPINS 100
+// A thread that finds a lock taken looks at it for such a part of a millisecond before it sleeps.
+// Locks are held for less but where the holder was stopped; a wake-up costs as much, and tends to
+// put the thread on its waker's processor, where both wait in turns while another one is idle.
+#define PM_LOCK_SPIN_PART 16
 
 // Short runs are in so many shards at most. A thread moves to another one where it has had to wait
 // for the lock at so many of so many takes, has freed so many of its own meanwhile, and no more

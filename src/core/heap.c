@@ -22,6 +22,7 @@
 #include "core/inner.h"
 #include "core/meta.h"
 #include "core/remote.h"
+#include "os/os.h"
 
 const struct pm_pool pm_no_pool_header;
 struct pm_pool *const pm_empty_lanes[PM_LANE_COUNT + 1] = { [0 ... PM_LANE_COUNT] = PM_NO_POOL };
@@ -484,6 +485,8 @@ void pm_heaps_start(void) {
         pm_list_init(&pm_heaps.abandoned[class].pools);
     }
     add_heap(&pm_ended_heap);
+    // Now, while there is one thread.
+    pm_heaps.has_barrier = pm_os_prepare_barrier();
 }
 
 // Where the heap is noted that was opened last by a thread with words like these.

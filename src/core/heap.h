@@ -73,6 +73,7 @@ struct pm_heaps {
     size_t count;
     struct pm_heap *looked_at; // the last one that pm_heaps_reclaim looked at
     size_t unseen;             // heaps that it has not looked at yet in this round; atomic
+    bool has_barrier;          // a thread may ask for pm_os_barrier; stays
     struct pm_heap *noted[1 << PM_NOTED_BITS]; // by the words of their threads, the last one each
     struct pm_list private_heaps;              // of the program; not among those above
     struct pm_list private_idle;               // such that have ended, to be used again

@@ -33,12 +33,13 @@ static uint32_t *lower_half(struct pm_lock *lock) {
 }
 
 void pm_lock_slow(struct pm_lock *lock) {
-    for (unsigned i = 0; i < PM_LOCK_SPINS; i++) {
+    const uint64_t begin = pm_cpu_ticks();
+    do {
         if (try_take(lock, pm_lock_self())) {
             return;
         }
         pm_cpu_pause();
-    }
+    } while (pm_cpu_ticks() - begin < pm_cpu_ticks_per_ms() / PM_LOCK_SPIN_PART);
     // Others may wait as well, which the next holder must not forget.
     while (!try_take(lock, pm_lock_self() | PM_LOCK_WAITED)) {
         uint64_t word = pm_get(&lock->word);

@@ -7,7 +7,6 @@
 #include "core/arena.h"
 #include "core/heap_pools.h"
 #include "core/misuse.h"
-#include "os/os.h"
 
 static struct pm_chain one_block(uintptr_t block) {
     return (struct pm_chain){ .word = PM_REMOTE_ONE + block, .last = block };
@@ -244,18 +243,9 @@ static PM_NOINLINE bool push_block(const struct pm_heap *heap, struct pm_pool *p
 }
 
 // Without the barrier nobody finds a thread outside to send what it has chained.
-static bool has_barrier(void) {
-    enum { UNKNOWN, YES, NO };
-    static uint32_t known;
-    if (PM_UNLIKELY(pm_get(&known) == UNKNOWN)) {
-        pm_set(&known, pm_os_has_barrier() ? YES : NO);
-    }
-    return pm_get(&known) == YES;
-}
-
 static bool may_start_chain(const struct pm_pool *pool, uint32_t most) {
-    return has_barrier() && (pm_get(&pool->shared.state) == PM_POOL_CURRENT ||
-                             pm_pool_in_use(pool) > PM_CHAIN_LAST * most);
+    return pm_heaps.has_barrier && (pm_get(&pool->shared.state) == PM_POOL_CURRENT ||
+                                    pm_pool_in_use(pool) > PM_CHAIN_LAST * most);
 }
 
 // Starts a chain with the block, once the one in its place is sent, or pushes it. False when the

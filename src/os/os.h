@@ -82,12 +82,14 @@ void pm_os_wake(uint32_t *word, unsigned count);
 // Reads a file from its start, at most `size` bytes. How many, or -errno.
 int pm_os_read_file(const char *path, void *to, size_t size);
 
+// Once, before pm_os_barrier; a child made by fork need not. In a process of one thread it costs no
+// more than another call; in one of several the kernel waits for all processors, 10 ms and more.
+// False where the kernel has no such barrier, or this process may not ask for it.
+bool pm_os_prepare_barrier(void);
+
 // When it returns true, every other thread of the process has passed a full memory barrier since
 // the call. False where the kernel can't.
 bool pm_os_barrier(void);
-
-// Does the kernel have such a barrier, and may this process ask for it?
-bool pm_os_has_barrier(void);
 
 // A descriptor above those that programs use, closed on exec. The descriptor or -errno.
 int pm_os_create_file(const char *path);

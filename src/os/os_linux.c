@@ -230,9 +230,12 @@ void pm_os_wake(uint32_t *word, unsigned count) {
 }
 
 // Of <linux/membarrier.h>, which older kernels' headers lack parts of.
-#define BARRIER_QUERY              0
 #define BARRIER_EXPEDITED          (1 << 3)
 #define BARRIER_REGISTER_EXPEDITED (1 << 4)
+
+bool pm_os_prepare_barrier(void) {
+    return call(SYS_membarrier, BARRIER_REGISTER_EXPEDITED, 0, 0, 0, 0, 0) == 0;
+}
 
 // ThreadSanitizer does not see such a barrier, and would call what it orders a race.
 bool pm_os_barrier(void) {
@@ -243,16 +246,7 @@ bool pm_os_barrier(void) {
     return false;
 #    endif
 #endif
-    long result = call(SYS_membarrier, BARRIER_EXPEDITED, 0, 0, 0, 0, 0);
-    if (result == -EPERM && call(SYS_membarrier, BARRIER_REGISTER_EXPEDITED, 0, 0, 0, 0, 0) == 0) {
-        result = call(SYS_membarrier, BARRIER_EXPEDITED, 0, 0, 0, 0, 0);
-    }
-    return result == 0;
-}
-
-bool pm_os_has_barrier(void) {
-    const long commands = call(SYS_membarrier, BARRIER_QUERY, 0, 0, 0, 0, 0);
-    return commands > 0 && (commands & BARRIER_EXPEDITED) != 0;
+    return call(SYS_membarrier, BARRIER_EXPEDITED, 0, 0, 0, 0, 0) == 0;
 }
 
 int pm_os_read_file(const char *path, void *to, size_t size) {
