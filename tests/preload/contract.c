@@ -24,6 +24,20 @@
     }
 #if TESTS_HAVE_CXX
 #    include "cxx.def"
+
+#    define OWN(promise)                                                                \
+        Test(cxx, promise, .timeout = PRELOAD_TEST_SECONDS) {                           \
+            preload_victim_passes(&(struct preload_victim){                             \
+                .name = #promise, .program = "victim_cxx_own" });                       \
+        }
+OWN(forms_lead_to_the_programs_own)
+OWN(nothrow_forms_catch_what_it_throws)
+OWN(aligned_forms_stay_here)
+
+Test(cxx, a_library_that_was_opened_for_itself_throws, .timeout = PRELOAD_TEST_SECONDS) {
+    preload_victim_passes(&(struct preload_victim){
+        .name = "local_library_throws", .arguments = { preload_beside("local.so") } });
+}
 #else
 Test(cxx, new_and_delete) {
     cr_skip("no C++ compiler was found");

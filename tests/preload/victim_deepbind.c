@@ -161,6 +161,17 @@ static void deep_opens_by_its_run_path(char **arguments) {
           strstr(dlerror(), "deep_inner.so.9") != NULL);
 }
 
+// The path is that of local.so here.
+static void local_library_throws(char **arguments) {
+    void *const handle = dlopen(arguments[0], RTLD_NOW | RTLD_LOCAL);
+    CHECK(handle != NULL, "%s", dlerror());
+    int (*const throws)(void) = (int (*)(void))symbol(handle, "local_throws");
+    CHECK(dlsym(RTLD_DEFAULT, "__cxa_throw") == NULL, "the library is not alone with it");
+    for (int i = 0; i < 10; i++) {
+        CHECK(throws() == 4);
+    }
+}
+
 #define CASE(name) \
     { #name, name }
 const struct victim_case victim_deepbind_cases[] = {
@@ -172,5 +183,6 @@ const struct victim_case victim_deepbind_cases[] = {
     CASE(deep_binds),
     CASE(deep_takes_our_blocks),
     CASE(deep_opens_by_its_run_path),
+    CASE(local_library_throws),
     { 0 },
 };
